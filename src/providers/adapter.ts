@@ -1,0 +1,374 @@
+/**
+ * The interfaces between the host and an adapter. A platform engineer who adds a secret store reads
+ * this file and `docs/adapters.md`, nothing else.
+ *
+ * - A {@link Dialect} is the parameter language behind one `spec.provider` name. Pure: parameters in,
+ *   plan out.
+ * - A {@link Backend} is one kind of secret store. Effectful: refs in, values out.
+ * - The {@link Host} is everything a backend may touch.
+ *
+ * The host owns paths, modes, ordering, duplicates, de-duplication, selection, limits, retries,
+ * caching, error mapping and redaction: an adapter cannot lose a file, leak a value or share one
+ * across identities.
+ */
+import type { GenericSchema } from 'valibot'
+import type { HttpClient } from '../net/http.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { SecretBytes } from '../telemetry/secret-bytes.ts'
+
+// ---------------------------------------------------------------------------------------------
+// Errors
+// ---------------------------------------------------------------------------------------------
+
+/**
+ * Every way a fetch can fail. gRPC code, retry, failover, metrics label and `onRevoked` follow from
+ * the kind (driver.md section 8.3).
+ */
+export const ERROR_KINDS = [
+  'config',
+  'unauthenticated',
+  'denied',
+  'not-found',
+  'gone',
+  'throttled',
+  'unavailable',
+  'timeout',
+  'malformed',
+  'too-large',
+  'internal',
+] as const
+export type ErrorKind = (typeof ERROR_KINDS)[number]
+
+export interface AdapterErrorOptions {
+  readonly kind: ErrorKind
+  /**
+   * Stable, documented upper-case word that a user can search for, e.g. `MAC_MISMATCH`. Dialects
+   * prefix theirs with the vendor, e.g. `AWS_NO_OBJECTS`.
+   */
+  readonly code: string
+  /** What is wrong, naming the object. No value, no token, no request id, no time (driver.md section 3). */
+  readonly message: string
+  /** What to do about it, one sentence. */
+  readonly remedy?: string
+  /** The backend asked not to be called again before this many milliseconds (`Retry-After`). */
+  readonly retryAfterMs?: number
+}
+
+/** A failure of one ref. Returned by {@link Backend.resolve} in place of a value, or thrown for all refs. */
+export class BackendError extends Error {
+  override readonly name = 'BackendError'
+  readonly kind: ErrorKind
+  readonly code: string
+  readonly remedy: string | undefined
+  readonly retryAfterMs: number | undefined
+
+  constructor(options: AdapterErrorOptions) {
+    super(options.message)
+    this.kind = options.kind
+    this.code = options.code
+    this.remedy = options.remedy
+    this.retryAfterMs = options.retryAfterMs
+  }
+}
+
+/** One fault of an SPC's parameters. */
+export interface Problem {
+  /** Stable upper-case word, e.g. `INVALID_PARAMETER`. */
+  readonly code: string
+  /** Names parameter and object, e.g. `objects[2] "db": filePermission "0999" is not an octal mode`. */
+  readonly message: string
+  readonly remedy?: string
+  /** Parameter in which the fault is, e.g. `objects`. */
+  readonly parameter?: string
+  /** Position inside that parameter's text, both from 1. */
+  readonly line?: number
+  readonly column?: number
+}
+
+/** Every fault of an SPC's parameters, at once. The gRPC code is INVALID_ARGUMENT. */
+export class PlanError extends Error {
+  override readonly name = 'PlanError'
+  readonly problems: readonly Problem[]
+
+  constructor(problems: readonly Problem[]) {
+    super(problems.map((p) => `${p.code}: ${p.message}`).join('; '))
+    this.problems = problems
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Dialect: parameters in, plan out
+// ---------------------------------------------------------------------------------------------
+
+/** Facts about the pod that kubelet supplies (`csi.storage.k8s.io/*`); a user cannot override them. */
+export interface PodFacts {
+  readonly name: string
+  readonly namespace: string
+  readonly uid: string
+  readonly serviceAccount: string
+}
+
+/** What a dialect may look at. */
+export interface PlanRequest {
+  readonly pod: PodFacts
+  /**
+   * SPC parameters and the pod's volumeAttributes, merged by the driver: hostile, and no trust
+   * boundary. Kubelet's keys and the tokens are not among them.
+   */
+  readonly parameters: ReadonlyMap<string, string>
+  /** Names of the keys in the node-publish Secret (never the token key); empty without one. */
+  readonly nodePublishKeys: ReadonlySet<string>
+  /** Mode that `permission` asks for, 0..511; normally 0o644. */
+  readonly defaultMode: number
+  /** Name under which the dialect was called, e.g. `gcp` or its alias `gke`. */
+  readonly provider: string
+}
+
+/** Whose credentials a fetch uses. Never falls back from the first to the second. */
+export type Identity = 'pod' | 'node'
+
+/** Where to fetch from: a backend kind, its settings, and whose credentials to use. */
+export interface StoreUse {
+  /** {@link Backend.kind}. */
+  readonly backend: string
+  /** Settings of that backend, as its `storeSchema` describes them. Plain data: it becomes a cache key. */
+  readonly store: unknown
+  readonly identity: Identity
+  /** Name in the configuration's `stores`, where the SPC used one. */
+  readonly name?: string
+}
+
+/** What to fetch. Outputs that name equal sources share one fetch. */
+export interface Source extends StoreUse {
+  /** The backend's own ref. Plain data. */
+  readonly ref: unknown
+}
+
+/**
+ * Turns fetched bytes into file bytes, e.g. picks a JSON field or decodes base64. Pure.
+ * @throws SelectError when the bytes do not have what was asked for.
+ */
+export type Select = (bytes: Uint8Array) => Uint8Array
+
+/** A value is not what the SPC expects of it. The message never quotes the value. */
+export class SelectError extends Error {
+  override readonly name = 'SelectError'
+  readonly kind: ErrorKind
+  readonly code: string
+  readonly remedy: string | undefined
+
+  constructor(options: AdapterErrorOptions) {
+    super(options.message)
+    this.kind = options.kind
+    this.code = options.code
+    this.remedy = options.remedy
+  }
+}
+
+interface OutputBase {
+  readonly source: Source
+  /** Name of the object as the SPC's author knows it; used in errors, audit and metrics. */
+  readonly object: string
+  /** File mode, 0..511. */
+  readonly mode: number
+  /** When the object does not exist (`not-found`, `gone`), leave it out instead of failing the mount. */
+  readonly optional?: boolean
+}
+
+/** One file. */
+export interface FileOutput extends OutputBase {
+  readonly kind: 'file'
+  /** Path in the volume, checked by the host (driver.md section 3). */
+  readonly path: string
+  readonly select?: Select
+  /** Id reported with the version. Default: the path. */
+  readonly versionId?: string
+}
+
+/** As many files as the value has {@link Value.parts}: `<into>/<part name>`. */
+export interface ExpandOutput extends OutputBase {
+  readonly kind: 'expand'
+  /** Directory in the volume, or `''` for its root. */
+  readonly into: string
+  /** Id reported for a part. Default: its path. */
+  readonly versionId?: (partName: string) => string
+}
+
+export type Output = FileOutput | ExpandOutput
+
+export interface Plan {
+  /** In the order of the SPC. */
+  readonly outputs: readonly Output[]
+  /**
+   * What two outputs with one path mean: an error (default), or what the vendor's provider does.
+   * `last-wins` logs a warning.
+   */
+  readonly duplicates?: 'error' | 'last-wins'
+  /** Things the SPC's author should know although the mount goes on, e.g. a deprecated parameter. */
+  readonly warnings?: readonly string[]
+}
+
+/** What a dialect's mounts may read besides parameters. Anything not named here is not handed over. */
+export interface Needs {
+  /** Token audiences, for documentation and `doctor`; backends ask for the one they use. */
+  readonly audiences?: readonly string[]
+  /** Service-account annotations. */
+  readonly annotations?: readonly string[]
+  /** Node labels. */
+  readonly nodeLabels?: readonly string[]
+  /** Whether the node-publish Secret may be read. */
+  readonly nodePublishSecret?: boolean
+}
+
+/** The parameter language behind one `spec.provider` name. */
+export interface Dialect {
+  /** Name of its socket, e.g. `aws`. */
+  readonly name: string
+  /** Further socket names that mean the same, e.g. `gke`. */
+  readonly aliases?: readonly string[]
+  readonly needs: Needs
+  /** Name and version that the `Version` RPC reports; default `keyferry` and our version. */
+  readonly runtimeName?: string
+  /**
+   * Pure: no I/O, no clock, no environment. Equal requests give equal plans.
+   * @throws PlanError with every problem of the parameters.
+   */
+  plan(request: PlanRequest): Plan
+}
+
+// ---------------------------------------------------------------------------------------------
+// Backend: refs in, values out
+// ---------------------------------------------------------------------------------------------
+
+/** A secret that the store will take back; the host renews it and lets it go when the pod is gone. */
+export interface Lease {
+  readonly id: string
+  readonly renewable: boolean
+}
+
+/** One of the files a value consists of, e.g. the top-level keys of a document. */
+export interface ValuePart {
+  /** Relative path below the output's directory. */
+  readonly name: string
+  readonly bytes: SecretBytes
+  /** Default: the value's version. */
+  readonly version?: string
+}
+
+/** What a store holds under a ref. */
+export interface Value {
+  readonly bytes: SecretBytes
+  /**
+   * Opaque, changes with the content, and says nothing about it (T23). Empty: the host reports a
+   * keyed digest of the file instead.
+   */
+  readonly version: string
+  /** For a ref that stands for several files. */
+  readonly parts?: readonly ValuePart[]
+  /** The value is useless after this time and is never served from the cache then. */
+  readonly expiresAt?: Date
+  readonly lease?: Lease
+  /** The ref names a version that can never change: the cache may keep it longer. */
+  readonly immutable?: boolean
+}
+
+/** A projected service-account token as the driver handed it over: a credential to present, never a fact. */
+export interface ServiceAccountToken {
+  readonly token: SecretBytes
+  readonly expiresAt: Date
+}
+
+/** Credentials or a client, opened for one identity. */
+export interface OpenedSession<S> {
+  readonly session: S
+  /** The session is not used from 60 s before this time on. */
+  readonly expiresAt: Date
+}
+
+/** Everything an adapter may touch. One is made for each mount. */
+export interface Host {
+  readonly pod: PodFacts
+  /** Whose credentials this fetch must use. A backend that cannot honour it throws `config`. */
+  readonly identity: Identity
+  /** Fires when the mount's budget ends or its caller is gone. */
+  readonly signal: AbortSignal
+  readonly log: Logger
+  readonly http: HttpClient
+  readonly now: () => Date
+  /**
+   * The pod's token for `audience`.
+   * @throws BackendError `unauthenticated`, naming the audience and the chart value to set.
+   */
+  token(audience: string): Promise<ServiceAccountToken>
+  /** Audiences for which the driver handed over a token. */
+  readonly audiences: ReadonlySet<string>
+  /** A value of the pod's node-publish Secret. */
+  nodePublishSecret(key: string): SecretBytes | undefined
+  /** An annotation of the pod's service account; read from the API server and cached. */
+  serviceAccountAnnotation(name: string): Promise<string | undefined>
+  /** A label of this node. */
+  nodeLabel(name: string): Promise<string | undefined>
+  /**
+   * A session for this identity and `key`: opened once however many mounts ask, kept until near
+   * expiry. Sessions of different identities never meet. A failure to open is not kept.
+   */
+  session<S>(key: readonly string[], open: () => Promise<OpenedSession<S>>): Promise<S>
+  /** Drops a session that the store no longer accepts. */
+  dropSession(key: readonly string[]): void
+}
+
+/** How a `provider: keyferry` SPC names what it wants. */
+export interface RefItem {
+  readonly key: string
+  readonly version?: string
+  readonly args?: Readonly<Record<string, string>>
+}
+
+/** One kind of secret store. */
+export interface Backend<Store = unknown, Ref = unknown> {
+  /** E.g. `aws-secrets-manager`. */
+  readonly kind: string
+  /** Shape of a store's settings, for `stores:` in configuration and SPCs. Strict: unknown keys fail. */
+  readonly storeSchema: GenericSchema<unknown, Store>
+  /** Most refs in one {@link Backend.resolve}. Default: no limit. */
+  readonly maxBatch?: number
+  /** A ref for the keyferry dialect. @throws PlanError */
+  ref(item: RefItem): Ref
+  /** Equal keys are fetched once and share a cache entry. Must not contain a secret. */
+  refKey(ref: Ref): string
+  /** Every host name or URL the refs and the store would make this backend call, for policy. */
+  addresses?(store: Store, ref: Ref): readonly string[]
+  /**
+   * Fetches refs of one store with the host's identity.
+   * @returns values or errors, one per ref, in input order.
+   * @throws BackendError when no ref could be tried, e.g. no credentials.
+   */
+  resolve(store: Store, refs: readonly Ref[], host: Host): Promise<readonly (Value | BackendError)[]>
+  /** Lets a lease go. Called when its pod is gone. */
+  revoke?(store: Store, lease: Lease, host: Host): Promise<void>
+  /** Releases what the backend holds, at shutdown. */
+  close?(): Promise<void>
+}
+
+/** What a module that adds a backend or a dialect exports as `adapter`; built-in and out-of-tree alike. */
+export interface Adapter {
+  readonly dialects?: readonly Dialect[]
+  readonly backends?: readonly BackendFactory[]
+}
+
+export interface BackendFactory {
+  readonly kind: string
+  /** Shape of `backends.<kind>` in the configuration file. Default: no settings. */
+  readonly settingsSchema?: GenericSchema
+  create(context: BackendContext): Backend
+}
+
+/** What a backend is made from, once for the process. */
+export interface BackendContext {
+  /** `backends.<kind>` of the configuration file, validated by `settingsSchema`; `{}` without one. */
+  readonly settings: unknown
+  readonly log: Logger
+  readonly http: HttpClient
+  /** Environment of the process: only for variables that the vendor's spec lists. */
+  readonly env: Readonly<Record<string, string | undefined>>
+}
