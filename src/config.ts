@@ -161,7 +161,9 @@ export function parseConfig(file: string, text: string): LoadedConfig {
     new ConfigError(
       `${at(offsetOf(document, path))}: ${path.length > 0 ? `${path.join('.')} ` : ''}${reason}`,
     )
-  const result = v.safeParse(ConfigSchema, document.toJS({ maxAliasCount: 100 }) ?? {})
+  const data: unknown = document.toJS({ maxAliasCount: 100 }) ?? {}
+  if (Array.isArray(data)) throw fault([], 'the configuration must be a mapping, not a list')
+  const result = v.safeParse(ConfigSchema, data)
   if (!result.success) throw fault(...issueOf(result.issues))
   return { config: result.output, fault }
 }
@@ -170,10 +172,17 @@ export function parseConfig(file: string, text: string): LoadedConfig {
 export function issueOf(
   issues: readonly [v.BaseIssue<unknown>, ...v.BaseIssue<unknown>[]],
 ): [(string | number)[], string] {
-  const [issue] = issues
+  const issue = mostSpecific(issues[0])
   const path = (issue.path ?? []).map((item) => (typeof item.key === 'number' ? item.key : String(item.key)))
   if (issue.type === 'strict_object' && issue.expected === 'never') return [path, 'is not a known key']
   return [path, issue.message.startsWith('is not') ? issue.message : lowerFirst(issue.message)]
+}
+
+/** Of a union's alternatives the one that got furthest says best what is wrong. */
+function mostSpecific(issue: v.BaseIssue<unknown>): v.BaseIssue<unknown> {
+  const depth = (one: v.BaseIssue<unknown>): number => one.path?.length ?? 0
+  const deepest = issue.issues?.toSorted((a, b) => depth(b) - depth(a))[0]
+  return deepest && depth(deepest) > depth(issue) ? deepest : issue
 }
 
 function lowerFirst(text: string): string {

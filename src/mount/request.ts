@@ -121,7 +121,7 @@ function notStrings(field: string): MountFailure {
 
 function mode(permission: string): number {
   if (permission === '') return DEFAULT_MODE
-  const value = /^[0-9]{1,4}$/.test(permission) ? Number(permission) : Number.NaN
+  const value = /^(?:0|[1-9][0-9]{0,2})$/.test(permission) ? Number(permission) : Number.NaN
   if (!(value <= 0o777)) {
     throw MountFailure.of(
       'config',
