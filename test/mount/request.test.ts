@@ -85,7 +85,7 @@ describe('decoding a Mount call', () => {
     '{"a":{}}',
     '{"a":null}',
     '{"a":["b"]}',
-    `${'['.repeat(100_000)}`,
+    '['.repeat(100_000),
   ])('driver 8.2 refuses attributes %#, which are no JSON object of strings', (attributes) => {
     expect(() => decodeMountRequest({ ...wire(pod), attributes })).toThrow(
       expect.objectContaining({
