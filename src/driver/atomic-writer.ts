@@ -175,8 +175,9 @@ function makeParents(dir: string, parent: string): void {
     const stat = absentAs(undefined, () => attempt('mkdir', made, () => fs.statSync(made)))
     if (stat === undefined) attempt('mkdir', made, () => fs.mkdirSync(made, 0o777))
     else if (!stat.isDirectory()) {
-      const last = index === names.length - 1
-      throw new FileError('mkdir', last ? `${made}/` : made, 'ENOTDIR')
+      // Go hands the innermost name to the kernel with its slash, and looks at the outer ones itself.
+      if (index === names.length - 1) throw new FileError('mkdir', `${made}/`, 'EEXIST')
+      throw new FileError('mkdir', made, 'ENOTDIR')
     }
   }
 }
