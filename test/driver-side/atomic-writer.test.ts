@@ -99,6 +99,14 @@ test('driver 3.1 equal contents touch nothing, and neither does a changed mode',
   expect([...visibleFiles(dir)].map(([, { mode }]) => mode)).toEqual([0o600, 0o600])
 })
 
+test('driver 3.1 a file nobody may read is still compared', () => {
+  const dir = temporaryDir()
+  write(dir, payload({ a: '1' }, 0))
+  expect(write(dir, payload({ a: '1' }, 0))).toEqual({ result: 'unchanged', moved: false })
+  expect(write(dir, payload({ a: '2' }, 0))).toEqual({ result: 'written', moved: true })
+  expect(visibleFiles(dir).get('a')).toEqual({ mode: 0, contents: Buffer.from('2') })
+})
+
 test('driver 3.1 a file left out is deleted, with its root link', () => {
   const dir = temporaryDir()
   write(dir, payload({ a: '1', 'b/c': '2', 'b/d': '3' }))
