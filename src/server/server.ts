@@ -137,7 +137,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     }),
     close: ({ drainMs }) => {
       closing ??= drain({
-        stopAccepting: sockets.stopAccepting,
+        stopAccepting: () => sockets.stopAccepting(),
         servers: [...servers.values()].map(({ server }) => server),
         connections,
         host,
