@@ -25,7 +25,11 @@ export function safeDirectory(directory: string, uid: number = process.getuid?.(
   try {
     real = realpathSync(directory)
   } catch {
-    throw new WriteError('not-found', `there is no directory ${directory}`, 'Run `keyferry secret init` first.')
+    throw new WriteError(
+      'not-found',
+      `there is no directory ${directory}`,
+      'Run `keyferry secret init` first.',
+    )
   }
   for (let path = real; ; path = dirname(path)) {
     const wrong = fault(lstatSync(path), uid)

@@ -23,14 +23,16 @@ export interface AuditFile {
 /** @throws WriteError `permission` when the file cannot be opened for appending. */
 export async function openAuditFile(path: string): Promise<AuditFile> {
   const { O_APPEND, O_CREAT, O_WRONLY, O_NOFOLLOW } = constants
-  const handle = await open(path, O_APPEND | O_CREAT | O_WRONLY | O_NOFOLLOW, 0o600).catch((error: unknown) => {
-    const { code = 'an error' } = error as NodeJS.ErrnoException
-    throw new WriteError(
-      'permission',
-      `the audit file ${path} cannot be opened (${code})`,
-      'Run as the owner of the store, or name another file with --audit-file.',
-    )
-  })
+  const handle = await open(path, O_APPEND | O_CREAT | O_WRONLY | O_NOFOLLOW, 0o600).catch(
+    (error: unknown) => {
+      const { code = 'an error' } = error as NodeJS.ErrnoException
+      throw new WriteError(
+        'permission',
+        `the audit file ${path} cannot be opened (${code})`,
+        'Run as the owner of the store, or name another file with --audit-file.',
+      )
+    },
+  )
   return {
     append: async ({ time, verb, name, version, outcome }) => {
       const uid = process.getuid?.() ?? -1

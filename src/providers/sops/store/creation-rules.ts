@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { RE2JS } from 're2js'
 import { parseDocument } from 'yaml'
 import { yamlQuoted } from '../write/emit/yaml.ts'
+import type { Encryption } from '../write/encryption-rule.ts'
 import { WriteError } from '../write/error.ts'
 
 export const CREATION_RULES_FILE = '.sops.yaml'
@@ -12,14 +13,6 @@ const MAX_BYTES = 64 * 1024
 
 /** The rules by which we encrypt. The two comment rules need comments, which our input does not have. */
 const RULE_NAMES = ['unencrypted_suffix', 'encrypted_suffix', 'unencrypted_regex', 'encrypted_regex'] as const
-
-/** How to encrypt one document. */
-export interface CreationRule {
-  /** age recipients; at least one. */
-  readonly recipients: readonly string[]
-  readonly rule: { readonly kind: (typeof RULE_NAMES)[number]; readonly text: string }
-  readonly macOnlyEncrypted: boolean
-}
 
 /** Settings of a rule that a document of ours can follow; `path_regex` only chooses the rule. */
 const KNOWN = new Set<string>(['path_regex', 'age', 'mac_only_encrypted', ...RULE_NAMES])
@@ -55,7 +48,7 @@ function matches(rule: ReadonlyMap<unknown, unknown>, relativePath: string): boo
   }
 }
 
-function creationRule(rule: ReadonlyMap<unknown, unknown>): CreationRule {
+function creationRule(rule: ReadonlyMap<unknown, unknown>): Encryption {
   for (const name of rule.keys()) {
     if (typeof name !== 'string' || !KNOWN.has(name)) {
       broken(
@@ -72,11 +65,11 @@ function creationRule(rule: ReadonlyMap<unknown, unknown>): CreationRule {
   })
   if (chosen.length > 1) broken('the rule has more than one of the encryption rules')
   const macOnly = rule.get('mac_only_encrypted') ?? false
-  if (typeof macOnly !== 'boolean') broken('"mac_only_encrypted" is neither true nor false')
+  if (typeof macOnly !== 'boolean') return broken('"mac_only_encrypted" is neither true nor false')
   return {
     recipients,
     rule: chosen[0] ?? { kind: 'unencrypted_suffix', text: '_unencrypted' },
-    macOnlyEncrypted: macOnly === true,
+    macOnlyEncrypted: macOnly,
   }
 }
 
@@ -86,7 +79,7 @@ function creationRule(rule: ReadonlyMap<unknown, unknown>): CreationRule {
  * @param relativePath path of the document below the root
  * @throws WriteError `usage` when the file is broken or no rule matches.
  */
-export function findCreationRule(text: string, relativePath: string): CreationRule {
+export function findCreationRule(text: string, relativePath: string): Encryption {
   const document = parseDocument(text, { schema: 'core', prettyErrors: false })
   if (document.errors.length > 0) broken('it is no valid YAML')
   const content: unknown = document.toJS({ mapAsMap: true, maxAliasCount: 100 })
@@ -100,7 +93,7 @@ export function findCreationRule(text: string, relativePath: string): CreationRu
 }
 
 /** The creation rule for a document of the store at `root`. @throws WriteError */
-export async function readCreationRule(root: string, relativePath: string): Promise<CreationRule> {
+export async function readCreationRule(root: string, relativePath: string): Promise<Encryption> {
   const path = join(root, CREATION_RULES_FILE)
   const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error

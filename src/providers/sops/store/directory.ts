@@ -3,14 +3,20 @@ import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DOCUMENT_FORMATS, type DocumentFormat } from '../write/emit.ts'
 import { WriteError } from '../write/error.ts'
 import { safeDirectory } from './ancestors.ts'
 import { replaceFile, syncDirectory } from './atomic-file.ts'
 import { withLock } from './lock.ts'
 
 /** Formats that the store writes, with the suffix by which `sopsFile` recognises them (sops A1). */
-export const SUFFIXES = { yaml: '.yaml', json: '.json', dotenv: '.env', ini: '.ini', binary: '.bin' } as const
-export type StoredFormat = keyof typeof SUFFIXES
+export const SUFFIXES: Readonly<Record<DocumentFormat, string>> = {
+  yaml: '.yaml',
+  json: '.json',
+  dotenv: '.env',
+  ini: '.ini',
+  binary: '.bin',
+}
 
 /** Largest document that the provider reads from a file (sops A15). */
 const MAX_DOCUMENT_BYTES = 1024 * 1024
@@ -24,7 +30,7 @@ export interface SecretName {
 
 /** A document in the store, found but not opened. */
 export interface StoredDocument extends SecretName {
-  readonly format: StoredFormat
+  readonly format: DocumentFormat
   /** Absolute path. */
   readonly path: string
   /** Path below the root, as `sopsFile` and `path_regex` of `.sops.yaml` see it. */
@@ -66,14 +72,13 @@ export function documentVersion(document: Uint8Array): string {
   return createHash('sha256').update(document).digest('hex').slice(0, 16)
 }
 
-function documentAt(store: Store, { namespace, name }: SecretName, format: StoredFormat): StoredDocument {
+function documentAt(store: Store, { namespace, name }: SecretName, format: DocumentFormat): StoredDocument {
   const relativePath = `${namespace}/${name}${SUFFIXES[format]}`
   return { namespace, name, format, relativePath, path: join(store.root, relativePath) }
 }
 
-function formatOf(fileName: string): StoredFormat | undefined {
-  const known = Object.entries(SUFFIXES).find(([, suffix]) => fileName.endsWith(suffix))
-  return known?.[0] as StoredFormat | undefined
+function formatOf(fileName: string): DocumentFormat | undefined {
+  return DOCUMENT_FORMATS.find((format) => fileName.endsWith(SUFFIXES[format]))
 }
 
 async function entriesOf(path: string): Promise<readonly string[]> {
@@ -103,7 +108,7 @@ export async function listDocuments(store: Store): Promise<readonly StoredDocume
 /** The document of that name, or undefined. @throws WriteError `conflict` when two formats share the name. */
 export async function findDocument(store: Store, name: SecretName): Promise<StoredDocument | undefined> {
   const files = new Set(await entriesOf(join(store.root, name.namespace)))
-  const formats = (Object.keys(SUFFIXES) as StoredFormat[]).filter((f) => files.has(name.name + SUFFIXES[f]))
+  const formats = DOCUMENT_FORMATS.filter((f) => files.has(name.name + SUFFIXES[f]))
   if (formats.length > 1) {
     throw new WriteError(
       'conflict',
@@ -155,8 +160,8 @@ export async function readDocument(document: StoredDocument): Promise<Buffer> {
   }
 }
 
-/** What a caller who gave `--expect-version` expects: a version, or that there is no document. */
-export type ExpectedVersion = string | 'none' | undefined
+/** What a caller who gave `--expect-version` expects: a version, or `none` for no document. */
+export type ExpectedVersion = string | undefined
 
 function checkExpected(name: SecretName, expected: ExpectedVersion, current: Buffer | undefined): void {
   if (expected === undefined) return
@@ -174,7 +179,7 @@ export interface ChangeOptions {
   /** Called under the lock with the current document; the bytes to store instead, or undefined to delete it. */
   readonly change: (current: Buffer | undefined, at: StoredDocument) => Promise<Buffer | undefined>
   /** Format of a new document. A document of the same name in another format is a conflict. */
-  readonly format?: StoredFormat
+  readonly format?: DocumentFormat
   readonly lockWaitMs?: number
 }
 
@@ -199,7 +204,11 @@ async function cleanStaging(staging: string, fileName: string): Promise<void> {
  * @throws WriteError `conflict` for another version than expected; `not-found` for a document that
  * must exist (no `format` given).
  */
-export async function changeDocument(store: Store, name: SecretName, options: ChangeOptions): Promise<Changed> {
+export async function changeDocument(
+  store: Store,
+  name: SecretName,
+  options: ChangeOptions,
+): Promise<Changed> {
   const locks = join(store.root, '.locks')
   const staging = join(store.root, '.staging')
   for (const directory of [locks, staging]) await mkdir(directory, { recursive: true, mode: 0o700 })
@@ -228,7 +237,8 @@ export async function changeDocument(store: Store, name: SecretName, options: Ch
       throw new WriteError('usage', `${nameText(name)} would be larger than the 1 MiB that a mount reads`)
     }
     const directory = join(store.root, name.namespace)
-    if ((await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined) await syncDirectory(store.root)
+    if ((await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined)
+      await syncDirectory(store.root)
     safeDirectory(directory)
     await cleanStaging(staging, `${name.name}${SUFFIXES[document.format]}`)
     await replaceFile(document.path, next, { staging })

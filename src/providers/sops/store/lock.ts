@@ -3,7 +3,17 @@
  * boot, so that a dead owner's lock is recognised and broken (sops B4).
  */
 import { randomBytes } from 'node:crypto'
-import { constants, closeSync, linkSync, openSync, readFileSync, readlinkSync, renameSync, unlinkSync, writeSync } from 'node:fs'
+import {
+  constants,
+  closeSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WriteError } from '../write/error.ts'
 

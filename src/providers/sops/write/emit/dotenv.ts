@@ -1,8 +1,8 @@
 /** Owns dotenv as SOPS writes it: verbatim lines, the metadata as `sops_` entries at the end (sops A4, A20). */
+import { flatten } from '../../flatten.ts'
 import type { MapTree, Tree } from '../../tree.ts'
 import { WriteError } from '../error.ts'
-import { flattenMetadata } from './flatten.ts'
-import { utf8Text } from './text.ts'
+import { flatText, utf8Text } from './text.ts'
 
 const PREFIX = 'sops_'
 
@@ -45,6 +45,6 @@ export function dotenvLine(key: string, value: Tree): string {
 /** A whole file. `metadata` is the nested `sops` mapping. */
 export function emitDotenv(document: MapTree, metadata: MapTree): Buffer {
   const data = document.entries.map(({ key, value }) => dotenvLine(key, value))
-  const meta = flattenMetadata(metadata).map(([name, text]) => line(`${PREFIX}${name}`, text))
+  const meta = flatten(metadata).map(({ name, value }) => line(`${PREFIX}${name}`, flatText(value, name)))
   return Buffer.from([...data, ...meta].join(''))
 }

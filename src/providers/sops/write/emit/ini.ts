@@ -1,8 +1,8 @@
 /** Owns INI as sops A20 wants it written: plain names, values that no reader trims, cuts or unquotes. */
+import { flatten } from '../../flatten.ts'
 import type { Entry, MapTree, Tree } from '../../tree.ts'
 import { WriteError } from '../error.ts'
-import { flattenMetadata } from './flatten.ts'
-import { utf8Text } from './text.ts'
+import { flatText, utf8Text } from './text.ts'
 
 const NAME = /^[A-Za-z0-9_.-]+$/
 /** The section that always exists, comes first and has no header of its own (sops A4). */
@@ -29,7 +29,11 @@ function survivesPlain(text: string): boolean {
 export function iniLine(section: string, key: string, value: Tree): string {
   checkName('key', key)
   if (value.type !== 'str') {
-    throw new WriteError('usage', `"${section}/${key}" is no text, and INI holds text only`, 'Use --format yaml.')
+    throw new WriteError(
+      'usage',
+      `"${section}/${key}" is no text, and INI holds text only`,
+      'Use --format yaml.',
+    )
   }
   const text = utf8Text(value.bytes, [section, key])
   if (!survivesPlain(text)) {
@@ -40,6 +44,11 @@ export function iniLine(section: string, key: string, value: Tree): string {
     )
   }
   return `${key} = ${text}\n`
+}
+
+/** A metadata entry; line feeds as `\\n`, which every release but 3.13.0 and 3.13.1 reads (sops A5). */
+export function iniMetadataLine(name: string, text: string): string {
+  return `${name} = ${text.replaceAll('\n', '\\n')}\n`
 }
 
 function sectionText({ key: section, value }: Entry, isFirst: boolean): string {
@@ -59,6 +68,6 @@ function sectionText({ key: section, value }: Entry, isFirst: boolean): string {
 /** A whole file. `metadata` is the nested `sops` mapping. */
 export function emitIni(document: MapTree, metadata: MapTree): Buffer {
   const sections = document.entries.map((entry, index) => sectionText(entry, index === 0))
-  const meta = flattenMetadata(metadata).map(([name, text]) => `${name} = ${text.replaceAll('\n', '\\n')}\n`)
-  return Buffer.from([...sections, '[sops]\n', ...meta].join('\n'))
+  const meta = flatten(metadata).map(({ name, value }) => iniMetadataLine(name, flatText(value, name)))
+  return Buffer.from(`${sections.map((text) => `${text}\n`).join('')}[sops]\n${meta.join('')}`)
 }

@@ -45,7 +45,7 @@ function scalarText(scalar: Scalar, path: KeyPath): string {
       return scalar.value ? 'true' : 'false'
     case 'time':
       return jsonString(scalar.text, path)
-    case 'null':
+    default:
       return 'null'
   }
 }

@@ -1,4 +1,7 @@
 /** Owns what the emitters share: UTF-8 checks, float lexemes and readable key paths for errors. */
+import { canonicalText } from '../../canonical.ts'
+import { strictUtf8 } from '../../encodings.ts'
+import type { Scalar } from '../../tree.ts'
 import { WriteError } from '../error.ts'
 
 /** Mapping keys from the root to a value; list positions as `[n]`. For error messages only. */
@@ -14,15 +17,20 @@ export function pathName(path: KeyPath): string {
  * @throws WriteError when they are not UTF-8: stock would read other bytes back (sops A4).
  */
 export function utf8Text(bytes: Uint8Array, path: KeyPath): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch {
-    throw new WriteError(
-      'usage',
-      `${pathName(path)} stands in clear and is not UTF-8 text`,
-      'Let the rule encrypt it, or store the file as a document of its own with --format binary.',
-    )
-  }
+  const text = strictUtf8(bytes)
+  if (text !== undefined) return text
+  throw new WriteError(
+    'usage',
+    `${pathName(path)} stands in clear and is not UTF-8 text`,
+    'Let the rule encrypt it, or store the file as a document of its own with --format binary.',
+  )
+}
+
+/** A metadata scalar as the flat formats hold it; line feeds are still line feeds. */
+export function flatText(scalar: Scalar, name: string): string {
+  if (scalar.type === 'str') return utf8Text(scalar.bytes, ['sops', name])
+  if (scalar.type === 'bool') return scalar.value ? 'true' : 'false'
+  return canonicalText(scalar)
 }
 
 /** Shortest digits of a finite float, in a form that YAML and JSON both read as a float and not as an int. */

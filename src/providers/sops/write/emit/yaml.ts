@@ -67,7 +67,7 @@ export function yamlScalar(scalar: Scalar, path: KeyPath): string {
       return scalar.value ? 'true' : 'false'
     case 'time':
       return scalar.text
-    case 'null':
+    default:
       return 'null'
   }
 }
