@@ -175,7 +175,7 @@ function checkExpected(name: SecretName, expected: ExpectedVersion, current: Buf
 }
 
 export interface ChangeOptions {
-  readonly expect?: ExpectedVersion
+  readonly expect: ExpectedVersion
   /** Called under the lock with the current document; the bytes to store instead, or undefined to delete it. */
   readonly change: (current: Buffer | undefined, at: StoredDocument) => Promise<Buffer | undefined>
   /** Format of a new document. A document of the same name in another format is a conflict. */
