@@ -52,7 +52,9 @@ async function init(options: Options): Promise<void> {
         `identity   ${made.identityFile}   (private: back it up, keep it out of the store and out of Git)`,
         `recipient  ${made.recipient}`,
         ...made.recipients.slice(1).map((recipient) => `recovery   ${recipient}`),
-        ...(recovery.length === 0 ? ['recovery   none: whoever loses the identity file loses every secret'] : []),
+        ...(recovery.length === 0
+          ? ['recovery   none: whoever loses the identity file loses every secret']
+          : []),
       ],
     }
   })

@@ -31,7 +31,7 @@ export async function readStandardInput(stdin: NodeJS.ReadStream = process.stdin
     throw new WriteError(
       'usage',
       'the value is read from standard input, which is a terminal here and would show it',
-      "Pipe it in, e.g. `pass show db | keyferry secret put …`, or use --from-file KEY=PATH.",
+      'Pipe it in, e.g. `pass show db | keyferry secret put …`, or use --from-file KEY=PATH.',
     )
   }
   const chunks: Buffer[] = []
@@ -64,7 +64,11 @@ function splitKeyPath(option: string): readonly [string, string] {
   const at = option.indexOf('=')
   // Said without quoting it: someone may have put a value where a path belongs.
   if (at < 1 || at === option.length - 1) {
-    throw new WriteError('usage', '--from-file wants KEY=PATH', 'Example: --from-file password=./password.txt')
+    throw new WriteError(
+      'usage',
+      '--from-file wants KEY=PATH',
+      'Example: --from-file password=./password.txt',
+    )
   }
   return [option.slice(0, at), option.slice(at + 1)]
 }
@@ -73,7 +77,7 @@ function splitKeyPath(option: string): readonly [string, string] {
 function envLines(path: string, bytes: Buffer): readonly (readonly [string, Buffer])[] {
   const out: (readonly [string, Buffer])[] = []
   let number = 0
-  for (let start = 0; start <= bytes.length; ) {
+  for (let start = 0; start <= bytes.length;) {
     const feed = bytes.indexOf(0x0a, start)
     const end = feed === -1 ? bytes.length : feed
     const line = bytes.subarray(start, end)
@@ -115,7 +119,11 @@ export async function readValues(options: InputOptions): Promise<readonly InputV
   if (options.fromFile.length + options.fromEnvFile.length === 0) {
     const bytes = await readStandardInput()
     if (bytes.length === 0) {
-      throw new WriteError('usage', 'standard input is empty', 'Pipe the value in, or use --from-file KEY=PATH.')
+      throw new WriteError(
+        'usage',
+        'standard input is empty',
+        'Pipe the value in, or use --from-file KEY=PATH.',
+      )
     }
     values.push({ key: 'value', bytes: own(bytes, options.trimNewline) })
     bytes.fill(0)

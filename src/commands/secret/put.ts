@@ -7,19 +7,20 @@ import {
   parseSecretName,
   type Changed,
 } from '../../providers/sops/store/directory.ts'
-import { DOCUMENT_FORMATS, type DocumentFormat } from '../../providers/sops/write/emit.ts'
+import { requireKeyRing } from '../../providers/sops/store/identity-files.ts'
+import { FORMATS, type Format } from '../../providers/sops/stores/store.ts'
 import { WriteError } from '../../providers/sops/write/error.ts'
 import { mergeIntoDocument } from '../../providers/sops/write/merge.ts'
 import { sealNewDocument } from '../../providers/sops/write/new-document.ts'
-import { loadIdentities } from './identities.ts'
+
 import { readValues, type InputOptions, type InputValue } from './input.ts'
-import { repeated, verb, withIdentity, withInput } from './options.ts'
+import { DEFAULT_IDENTITIES, repeated, verb, withIdentity, withInput } from './options.ts'
 import { runVerb, type CommonOptions } from './run.ts'
 
 interface Options extends CommonOptions, InputOptions {
   readonly bind: readonly string[]
   readonly unbound: boolean
-  readonly format: DocumentFormat
+  readonly format: Format
   readonly merge: boolean
   readonly expectVersion?: string
   readonly identity: readonly string[]
@@ -63,11 +64,11 @@ async function change(text: string, options: Options, values: readonly InputValu
   const named = values.map(({ key, bytes }) => ({ key, bytes: bytes.reveal() }))
   const now = new Date()
   if (options.merge) {
-    const identities = await loadIdentities(options.identity)
+    const ring = await requireKeyRing(options.identity, DEFAULT_IDENTITIES)
     return changeDocument(store, parseSecretName(text), {
       expect: options.expectVersion,
       change: (current = Buffer.alloc(0), { format }) =>
-        mergeIntoDocument({ document: current, format, values: named, subjects: options.bind, identities, now }),
+        mergeIntoDocument({ document: current, format, values: named, subjects: options.bind, ring, now }),
     })
   }
   return changeDocument(store, parseSecretName(text), {
@@ -75,7 +76,13 @@ async function change(text: string, options: Options, values: readonly InputValu
     format: options.format,
     change: async (_current, { relativePath }) => {
       const encryption = await readCreationRule(store.root, relativePath)
-      return sealNewDocument({ format: options.format, values: named, subjects: options.bind, encryption, now })
+      return sealNewDocument({
+        format: options.format,
+        values: named,
+        subjects: options.bind,
+        encryption,
+        now,
+      })
     },
   })
 }
@@ -106,8 +113,6 @@ export function putCommand(): Command {
     .option('--unbound', 'no binding: for identities that the operator maps to a namespace', false)
     .option('--merge', 'change only the given keys of an existing document', false)
     .option('--expect-version <version>', 'only if the document has this version; "none": only if it is new')
-    .addOption(
-      new Option('--format <format>', 'format of a new document').choices(DOCUMENT_FORMATS).default('yaml'),
-    )
+    .addOption(new Option('--format <format>', 'format of a new document').choices(FORMATS).default('yaml'))
   return withIdentity(withInput(command)).addHelpText('after', HELP).action(put)
 }

@@ -51,7 +51,11 @@ const READER_KINDS: ReadonlyMap<string, WriteErrorKind> = new Map([
 export function asWriteError(error: unknown): WriteError {
   if (error instanceof WriteError) return error
   if (error instanceof BackendError) {
-    return new WriteError(READER_KINDS.get(error.kind) ?? 'failed', `${error.code}: ${error.message}`, error.remedy)
+    return new WriteError(
+      READER_KINDS.get(error.kind) ?? 'failed',
+      `${error.code}: ${error.message}`,
+      error.remedy,
+    )
   }
   const { code, syscall, path } = error as NodeJS.ErrnoException
   if (code !== undefined && syscall !== undefined) {
@@ -60,7 +64,11 @@ export function asWriteError(error: unknown): WriteError {
   }
   // The message of a foreign error may quote its input.
   const name = error instanceof Error ? error.name : typeof error
-  return new WriteError('failed', `unexpected ${name}`, 'Please report this, with the command but without any value.')
+  return new WriteError(
+    'failed',
+    `unexpected ${name}`,
+    'Please report this, with the command but without any value.',
+  )
 }
 
 /** The audit file: as named, else in the store, else none (sealing without a store). */

@@ -2,7 +2,7 @@
 import { Option, type Command } from 'commander'
 import { readCreationRule } from '../../providers/sops/store/creation-rules.ts'
 import { documentVersion, SUFFIXES } from '../../providers/sops/store/directory.ts'
-import { DOCUMENT_FORMATS, type DocumentFormat } from '../../providers/sops/write/emit.ts'
+import { FORMATS, type Format } from '../../providers/sops/stores/store.ts'
 import type { Encryption } from '../../providers/sops/write/encryption-rule.ts'
 import { WriteError } from '../../providers/sops/write/error.ts'
 import { sealNewDocument } from '../../providers/sops/write/new-document.ts'
@@ -14,7 +14,7 @@ import { runVerb, type CommonOptions } from './run.ts'
 interface Options extends CommonOptions, InputOptions {
   readonly bind: readonly string[]
   readonly unbound: boolean
-  readonly format: DocumentFormat
+  readonly format: Format
   readonly age: readonly string[]
   readonly spc?: string
   readonly namespace?: string
@@ -90,6 +90,6 @@ export function sealCommand(): Command {
     .option('--spc <name>', 'print a SecretProviderClass of this name')
     .option('--namespace <namespace>', 'its namespace (default: that of --bind)')
     .addOption(repeated('--age <recipient>', "encrypt to this public key instead of the store's"))
-    .addOption(new Option('--format <format>', 'format of the document').choices(DOCUMENT_FORMATS).default('yaml'))
+    .addOption(new Option('--format <format>', 'format of the document').choices(FORMATS).default('yaml'))
   return withInput(command).addHelpText('after', HELP).action(seal)
 }

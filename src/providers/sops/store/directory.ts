@@ -3,14 +3,14 @@ import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DOCUMENT_FORMATS, type DocumentFormat } from '../write/emit.ts'
+import { FORMATS, type Format } from '../stores/store.ts'
 import { WriteError } from '../write/error.ts'
 import { safeDirectory } from './ancestors.ts'
 import { replaceFile, syncDirectory } from './atomic-file.ts'
 import { withLock } from './lock.ts'
 
 /** Formats that the store writes, with the suffix by which `sopsFile` recognises them (sops A1). */
-export const SUFFIXES: Readonly<Record<DocumentFormat, string>> = {
+export const SUFFIXES: Readonly<Record<Format, string>> = {
   yaml: '.yaml',
   json: '.json',
   dotenv: '.env',
@@ -30,7 +30,7 @@ export interface SecretName {
 
 /** A document in the store, found but not opened. */
 export interface StoredDocument extends SecretName {
-  readonly format: DocumentFormat
+  readonly format: Format
   /** Absolute path. */
   readonly path: string
   /** Path below the root, as `sopsFile` and `path_regex` of `.sops.yaml` see it. */
@@ -72,13 +72,13 @@ export function documentVersion(document: Uint8Array): string {
   return createHash('sha256').update(document).digest('hex').slice(0, 16)
 }
 
-function documentAt(store: Store, { namespace, name }: SecretName, format: DocumentFormat): StoredDocument {
+function documentAt(store: Store, { namespace, name }: SecretName, format: Format): StoredDocument {
   const relativePath = `${namespace}/${name}${SUFFIXES[format]}`
   return { namespace, name, format, relativePath, path: join(store.root, relativePath) }
 }
 
-function formatOf(fileName: string): DocumentFormat | undefined {
-  return DOCUMENT_FORMATS.find((format) => fileName.endsWith(SUFFIXES[format]))
+function formatOf(fileName: string): Format | undefined {
+  return FORMATS.find((format) => fileName.endsWith(SUFFIXES[format]))
 }
 
 async function entriesOf(path: string): Promise<readonly string[]> {
@@ -108,7 +108,7 @@ export async function listDocuments(store: Store): Promise<readonly StoredDocume
 /** The document of that name, or undefined. @throws WriteError `conflict` when two formats share the name. */
 export async function findDocument(store: Store, name: SecretName): Promise<StoredDocument | undefined> {
   const files = new Set(await entriesOf(join(store.root, name.namespace)))
-  const formats = DOCUMENT_FORMATS.filter((f) => files.has(name.name + SUFFIXES[f]))
+  const formats = FORMATS.filter((f) => files.has(name.name + SUFFIXES[f]))
   if (formats.length > 1) {
     throw new WriteError(
       'conflict',
@@ -179,7 +179,7 @@ export interface ChangeOptions {
   /** Called under the lock with the current document; the bytes to store instead, or undefined to delete it. */
   readonly change: (current: Buffer | undefined, at: StoredDocument) => Promise<Buffer | undefined>
   /** Format of a new document. A document of the same name in another format is a conflict. */
-  readonly format?: DocumentFormat
+  readonly format?: Format
   readonly lockWaitMs?: number
 }
 

@@ -1,6 +1,6 @@
 /** Owns putting the list of service accounts that may mount a document into it, encrypted (sops A11.2). */
 import { entryOf, text, type MapTree } from '../tree.ts'
-import type { DocumentFormat } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 import type { Selection } from './encryption-rule.ts'
 import { WriteError } from './error.ts'
 
@@ -20,7 +20,7 @@ export function checkSubject(subject: string): void {
 }
 
 /** Mapping keys under which the binding stands. */
-export function bindingPath(format: DocumentFormat): readonly string[] {
+export function bindingPath(format: Format): readonly string[] {
   return format === 'ini' ? [INI_SECTION, BINDING_KEY] : [BINDING_KEY]
 }
 
@@ -41,7 +41,7 @@ function prepend(map: MapTree, subjects: readonly string[]): MapTree {
  */
 export function withBinding(
   document: MapTree,
-  format: DocumentFormat,
+  format: Format,
   subjects: readonly string[],
   isEncrypted: Selection,
 ): MapTree {

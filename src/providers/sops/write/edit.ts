@@ -5,7 +5,8 @@ import { editDotenv } from './edit/dotenv.ts'
 import type { Edits } from './edit/edits.ts'
 import { editIni } from './edit/ini.ts'
 import { editYaml } from './edit/yaml.ts'
-import { EMIT, type DocumentFormat } from './emit.ts'
+import { EMIT } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 import { withValue } from './key-path.ts'
 import { ageList } from './seal.ts'
 
@@ -24,7 +25,7 @@ async function editJson(format: 'json' | 'binary', document: Buffer, edits: Edit
  * The document with the edits made; nothing else changes.
  * @throws WriteError when the document is written in a way that we do not edit.
  */
-export function editDocument(format: DocumentFormat, document: Buffer, edits: Edits): Promise<Buffer> {
+export function editDocument(format: Format, document: Buffer, edits: Edits): Promise<Buffer> {
   switch (format) {
     case 'yaml':
       return Promise.resolve(editYaml(document, edits))

@@ -1,14 +1,11 @@
 /** Owns the way from a sealed tree and its metadata to the bytes of a file, per format (sops A4, A20). */
+import type { Format } from '../stores/store.ts'
 import type { MapTree } from '../tree.ts'
 import { emitDotenv } from './emit/dotenv.ts'
 import { emitIni } from './emit/ini.ts'
 import { emitJson } from './emit/json.ts'
 import { emitYaml } from './emit/yaml.ts'
 import { WriteError } from './error.ts'
-
-/** Formats of documents (sops A1, `sopsFormat`). */
-export const DOCUMENT_FORMATS = ['yaml', 'json', 'dotenv', 'ini', 'binary'] as const
-export type DocumentFormat = (typeof DOCUMENT_FORMATS)[number]
 
 function withMetadata(document: MapTree, metadata: MapTree): MapTree {
   return { type: 'map', entries: [...document.entries, { key: 'sops', value: metadata }] }
@@ -25,7 +22,7 @@ function only(documents: readonly MapTree[]): MapTree {
 type Emit = (documents: readonly MapTree[], metadata: MapTree) => Buffer
 
 /** One file of each format. `metadata` is the `sops` mapping; it is written last (sops A20). */
-export const EMIT: Readonly<Record<DocumentFormat, Emit>> = {
+export const EMIT: Readonly<Record<Format, Emit>> = {
   yaml: ([first = { type: 'map', entries: [] }, ...more], metadata) =>
     emitYaml([withMetadata(first, metadata), ...more]),
   json: (documents, metadata) => emitJson(withMetadata(only(documents), metadata)),

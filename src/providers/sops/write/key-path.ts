@@ -1,6 +1,6 @@
 /** Owns how a user names a value of a document, and putting values into a new tree. */
 import type { Entry, MapTree, Tree } from '../tree.ts'
-import type { DocumentFormat } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 import { WriteError } from './error.ts'
 
 /**
@@ -8,7 +8,7 @@ import { WriteError } from './error.ts'
  * a plain key stands in the section `DEFAULT`.
  * @throws WriteError `usage` for an empty key, or more levels than the format has.
  */
-export function parseKeyPath(key: string, format: DocumentFormat): readonly string[] {
+export function parseKeyPath(key: string, format: Format): readonly string[] {
   const pointer = key
     .split('/')
     .slice(1)

@@ -8,7 +8,7 @@ import { aadOf, encryptToken } from '../token.ts'
 import { bindingPath, checkSubject } from './binding.ts'
 import { editDocument } from './edit.ts'
 import type { LeafEdit } from './edit/edits.ts'
-import type { DocumentFormat } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 import { selectionOf, type Selection } from './encryption-rule.ts'
 import { WriteError } from './error.ts'
 import { parseKeyPath, withValue } from './key-path.ts'
@@ -17,7 +17,7 @@ import { lastModifiedText } from './seal.ts'
 
 export interface MergeRequest {
   readonly document: Buffer
-  readonly format: DocumentFormat
+  readonly format: Format
   /** New values; other keys stay. */
   readonly values: readonly NamedValue[]
   /** New list of service accounts that may mount it; empty to leave it as it is. */

@@ -1,7 +1,7 @@
 /** Owns building and sealing a new document from the values a user gave (sops B2 `put`, `seal`). */
 import type { MapTree, Tree } from '../tree.ts'
 import { withBinding } from './binding.ts'
-import type { DocumentFormat } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 import { selectionOf, type Encryption } from './encryption-rule.ts'
 import { WriteError } from './error.ts'
 import { parseKeyPath, withValue } from './key-path.ts'
@@ -14,7 +14,7 @@ export interface NamedValue {
 }
 
 export interface NewDocument {
-  readonly format: DocumentFormat
+  readonly format: Format
   readonly values: readonly NamedValue[]
   /** Who may mount it, `namespace/serviceaccount`; empty for a document without a binding. */
   readonly subjects: readonly string[]
@@ -25,12 +25,16 @@ export interface NewDocument {
 function binaryDocument(values: readonly NamedValue[]): MapTree {
   const [only, ...more] = values
   if (only === undefined || more.length > 0) {
-    throw new WriteError('usage', 'a binary document holds exactly one value', 'Use --format yaml for several.')
+    throw new WriteError(
+      'usage',
+      'a binary document holds exactly one value',
+      'Use --format yaml for several.',
+    )
   }
   return { type: 'map', entries: [{ key: 'data', value: { type: 'str', bytes: only.bytes } }] }
 }
 
-function keyedDocument(values: readonly NamedValue[], format: DocumentFormat): MapTree {
+function keyedDocument(values: readonly NamedValue[], format: Format): MapTree {
   let document: MapTree = { type: 'map', entries: [] }
   for (const { key, bytes } of values) {
     const value: Tree = { type: 'str', bytes }

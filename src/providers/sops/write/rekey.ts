@@ -5,7 +5,7 @@ import type { Metadata } from '../metadata.ts'
 import { entryOf } from '../tree.ts'
 import { cannotEdit } from './edit/edits.ts'
 import { editDocument } from './edit.ts'
-import type { DocumentFormat } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 import { recipientId, wrapDataKey } from './recipients.ts'
 
 /** The age recipients that a document is encrypted to, as recorded. */
@@ -25,7 +25,7 @@ export function sameRecipients(a: readonly string[], b: readonly string[]): bool
  * @throws WriteError for documents with several key groups; BackendError when it does not open
  */
 export async function rekeyDocument(
-  format: DocumentFormat,
+  format: Format,
   document: Buffer,
   recipients: readonly string[],
   ring: KeyRing,

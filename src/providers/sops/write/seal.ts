@@ -5,7 +5,8 @@ import { macHash, macToken, type MacHash } from '../mac.ts'
 import type { Rule } from '../metadata.ts'
 import { aadOf, encryptToken } from '../token.ts'
 import { text, type Entry, type MapTree, type Tree } from '../tree.ts'
-import { EMIT, type DocumentFormat } from './emit.ts'
+import { EMIT } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 import { selectionOf, type Encryption, type Selection } from './encryption-rule.ts'
 import { WriteError } from './error.ts'
 import { wrapDataKey, type WrappedKey } from './recipients.ts'
@@ -15,7 +16,7 @@ const WRITTEN_VERSION = '3.13.3'
 const DATA_KEY_BYTES = 32
 
 export interface SealRequest {
-  readonly format: DocumentFormat
+  readonly format: Format
   /** In clear; several for YAML only. `binary`: one mapping whose only key is `data`. */
   readonly documents: readonly MapTree[]
   readonly encryption: Encryption

@@ -1,7 +1,7 @@
 /** Owns the SecretProviderClass that carries a document inline (sops A1, B2 `seal --spc`). */
 import { WriteError } from './error.ts'
 import { yamlQuoted } from './emit/yaml.ts'
-import type { DocumentFormat } from './emit.ts'
+import type { Format } from '../stores/store.ts'
 
 /** Largest inline document that the provider reads (sops A15). */
 const MAX_INLINE_BYTES = 512 * 1024
@@ -9,7 +9,7 @@ const MAX_INLINE_BYTES = 512 * 1024
 export interface InlineClass {
   readonly name: string
   readonly namespace: string
-  readonly format: DocumentFormat
+  readonly format: Format
   readonly document: Buffer
 }
 
@@ -27,7 +27,9 @@ function documentLines(document: Buffer): readonly string[] {
 
 /** What a binary document is mounted as: it has no keys that could name files. */
 function objectLines({ format, name }: InlineClass): readonly string[] {
-  return format === 'binary' ? ['    expand: whole', '    objects: |', `      - objectName: ${yamlQuoted(name)}`] : []
+  return format === 'binary'
+    ? ['    expand: whole', '    objects: |', `      - objectName: ${yamlQuoted(name)}`]
+    : []
 }
 
 /**
@@ -40,7 +42,11 @@ export function secretProviderClass(request: InlineClass): string {
     throw new WriteError('usage', `${JSON.stringify(name.slice(0, 120))} is no name of a Kubernetes object`)
   }
   if (document.length > MAX_INLINE_BYTES) {
-    throw new WriteError('usage', 'the document is larger than the 512 KiB that a mount takes inline', 'Use `put`.')
+    throw new WriteError(
+      'usage',
+      'the document is larger than the 512 KiB that a mount takes inline',
+      'Use `put`.',
+    )
   }
   return [
     'apiVersion: secrets-store.csi.x-k8s.io/v1',

@@ -45,7 +45,7 @@ function layoutOf(source: string): Layout {
   const lines = source.split('\n')
   const names = ['DEFAULT']
   const items: Item[] = []
-  for (let at = 0; at < lines.length; ) {
+  for (let at = 0; at < lines.length;) {
     const line = lines[at] ?? ''
     const trimmed = line.trim()
     const section = names.length - 1

@@ -23,7 +23,10 @@ function pairOf(map: YAMLMap, key: string): Pair | undefined {
 
 /** `{a: {b: leaf}}` for the path `a`, `b` below the first key. */
 function nestedTree(path: readonly string[], value: Tree): Tree {
-  return path.reduceRight<Tree>((inner, key): MapTree => ({ type: 'map', entries: [{ key, value: inner }] }), value)
+  return path.reduceRight<Tree>(
+    (inner, key): MapTree => ({ type: 'map', entries: [{ key, value: inner }] }),
+    value,
+  )
 }
 
 /** Flow text of a tree; JSON in YAML's own quoting. */
