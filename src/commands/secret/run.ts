@@ -77,6 +77,11 @@ function auditPath({ auditFile, root }: CommonOptions): string | undefined {
   return existsSync(root) ? join(root, '.audit.jsonl') : undefined
 }
 
+/** What was typed as a name may be anything, a value by mistake included: only names are recorded. */
+function recordable(name: string): string {
+  return /^[a-z0-9-]{1,63}(?:\/[A-Za-z0-9._,/-]{1,4000})?$/.test(name) ? name : ''
+}
+
 function report(verb: string, error: WriteError, json: boolean): void {
   if (json) {
     const { kind, message, remedy } = error
@@ -102,7 +107,7 @@ export async function runVerb(
     if (path === undefined) return
     const audit = await openAuditFile(path)
     try {
-      await audit.append({ time: new Date(), verb, name, version, outcome })
+      await audit.append({ time: new Date(), verb, name: recordable(name), version, outcome })
     } finally {
       await audit.close()
     }
