@@ -46,10 +46,6 @@ function changesOf({ values, subjects, format }: MergeRequest): readonly Change[
   return [...named, { path: binding, value: text(subjects.join(',')) }]
 }
 
-function everything(): boolean {
-  return true
-}
-
 function leafEdit(change: Change, isEncrypted: Selection, dataKey: Buffer): LeafEdit {
   const { path, value } = change
   if (!isEncrypted(path) || value.bytes.length === 0) return change
@@ -88,7 +84,7 @@ export async function mergeIntoDocument(request: MergeRequest): Promise<Buffer> 
   const changes = changesOf(request)
   const opened = await openDocument(format, document, ring)
   try {
-    const isEncrypted = format === 'binary' ? everything : selectionOf(opened.metadata.rule)
+    const isEncrypted = selectionOf(opened.metadata.rule)
     const leaves = changes.map((change) => leafEdit(change, isEncrypted, opened.dataKey))
     const lastModified = lastModifiedText(now)
     const withLeaves = await editDocument(format, document, { leaves, metadata: new Map(), age: undefined })

@@ -6,7 +6,13 @@ import type { KeyRing } from '../../../../src/providers/sops/keys/data-key.ts'
 import { parseIdentities } from '../../../../src/providers/sops/keys/parse-identity.ts'
 import { openDocument } from '../../../../src/providers/sops/open.ts'
 import type { Format } from '../../../../src/providers/sops/stores/store.ts'
-import { text, type Entry, type MapTree, type Scalar, type Tree } from '../../../../src/providers/sops/tree.ts'
+import {
+  text,
+  type Entry,
+  type MapTree,
+  type Scalar,
+  type Tree,
+} from '../../../../src/providers/sops/tree.ts'
 import type { Encryption } from '../../../../src/providers/sops/write/encryption-rule.ts'
 import { seal } from '../../../../src/providers/sops/write/seal.ts'
 
@@ -56,7 +62,10 @@ export async function sealedAndOpened(
 
 const bytes: fc.Arbitrary<Buffer> = fc.uint8Array({ maxLength: 40 }).map((array) => Buffer.from(array))
 const unicode: fc.Arbitrary<string> = fc.string({ unit: 'binary', maxLength: 30 })
-const str: fc.Arbitrary<Scalar> = fc.oneof(unicode.map(text), fc.constantFrom('null', '0x10', '1_000', '~').map(text))
+const str: fc.Arbitrary<Scalar> = fc.oneof(
+  unicode.map(text),
+  fc.constantFrom('null', '0x10', '1_000', '~').map(text),
+)
 const int: fc.Arbitrary<Scalar> = fc
   .bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
   .map((value) => ({ type: 'int', value }))
@@ -75,7 +84,9 @@ const time: fc.Arbitrary<Scalar> = fc.constantFrom<Scalar>(
 const common = fc.oneof(str, int, float, bool, none)
 
 function key(suffix: string): fc.Arbitrary<string> {
-  return unicode.map((name) => (name === 'sops' ? 'other' : name.endsWith('_unencrypted') ? 'x' : name) + suffix)
+  return unicode.map(
+    (name) => (name === 'sops' ? 'other' : name.endsWith('_unencrypted') ? 'x' : name) + suffix,
+  )
 }
 
 function mapOf(name: fc.Arbitrary<string>, value: fc.Arbitrary<Tree>): fc.Arbitrary<MapTree> {

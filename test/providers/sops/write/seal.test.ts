@@ -26,7 +26,10 @@ import {
 
 const RUNS = { numRuns: 60 }
 
-async function sealed(format: 'yaml' | 'json' | 'dotenv' | 'ini' | 'binary', document: MapTree): Promise<string> {
+async function sealed(
+  format: 'yaml' | 'json' | 'dotenv' | 'ini' | 'binary',
+  document: MapTree,
+): Promise<string> {
   return (await seal({ format, documents: [document], encryption: ENCRYPTION, now: NOW })).toString()
 }
 
@@ -85,9 +88,15 @@ describe('round trips through the reader', () => {
     const awkward = fc.oneof(ANY_TEXT, fc.constantFrom('"a"', '`', "'", 'a;b', 'a\\', ' a', 'a\u0085', '"""'))
     await fc.assert(
       fc.asyncProperty(awkward, async (value) => {
-        const secret = map([['DEFAULT', map([['k', value]])], ['s', map([['k', value]])]])
+        const secret = map([
+          ['DEFAULT', map([['k', value]])],
+          ['s', map([['k', value]])],
+        ])
         expect(await sealedAndOpened('ini', [secret])).toEqual([shown(secret)])
-        const clear = map([['DEFAULT', map([])], ['s', map([['k_unencrypted', value]])]])
+        const clear = map([
+          ['DEFAULT', map([])],
+          ['s', map([['k_unencrypted', value]])],
+        ])
         const result = await sealedAndOpened('ini', [clear]).catch((error: unknown) => error)
         if (result instanceof Error) expect(result.message).toMatch(/stands in clear/)
         else expect(result).toEqual([shown(clear)])
@@ -106,14 +115,22 @@ describe('round trips through the reader', () => {
 
   it('sops A9 mac_only_encrypted is written and holds', async () => {
     const encryption = { ...ENCRYPTION, macOnlyEncrypted: true }
-    const document = map([['a', 'x'], ['b_unencrypted', 'y']])
+    const document = map([
+      ['a', 'x'],
+      ['b_unencrypted', 'y'],
+    ])
     expect(await sealedAndOpened('yaml', [document], encryption)).toEqual([shown(document)])
   })
 })
 
 describe('what is written', () => {
   it('sops A20 metadata: sops last, explicit rule, UTC seconds, version of the rules we follow', async () => {
-    const bytes = await seal({ format: 'json', documents: [map([['a', 'x']])], encryption: ENCRYPTION, now: NOW })
+    const bytes = await seal({
+      format: 'json',
+      documents: [map([['a', 'x']])],
+      encryption: ENCRYPTION,
+      now: NOW,
+    })
     const { block, metadata } = await readDocument('json', bytes)
     expect(Object.keys(JSON.parse(bytes.toString()) as object)).toEqual(['a', 'sops'])
     expect(metadata.lastModified).toBe('2026-05-01T10:00:00Z')
@@ -122,7 +139,11 @@ describe('what is written', () => {
   })
 
   it('sops A20 binary documents record no rule, whatever the creation rule says', async () => {
-    const encryption = { ...ENCRYPTION, rule: { kind: 'encrypted_regex', text: '^x$' } as const, macOnlyEncrypted: true }
+    const encryption = {
+      ...ENCRYPTION,
+      rule: { kind: 'encrypted_regex', text: '^x$' } as const,
+      macOnlyEncrypted: true,
+    }
     const documents = [map([['data', 'secret']])]
     const out = (await seal({ format: 'binary', documents, encryption, now: NOW })).toString()
     expect(out).not.toMatch(/regex|suffix|mac_only/)
@@ -139,14 +160,26 @@ describe('what is written', () => {
   })
 
   it('sops A20 YAML is printable ASCII with quoted keys and texts on one line each', async () => {
-    const out = await sealed('yaml', map([['é\u2028', 'x'], ['n_unencrypted', `a\u0085\u2029😀\t"\\${'long '.repeat(60)}`]]))
+    const out = await sealed(
+      'yaml',
+      map([
+        ['é\u2028', 'x'],
+        ['n_unencrypted', `a\u0085\u2029😀\t"\\${'long '.repeat(60)}`],
+      ]),
+    )
     expect(out).toMatch(/^[\x20-\x7e\n]*$/)
     expect(out).toContain('"\\xe9\\u2028": "ENC[')
     expect(out).toContain('\\x85\\u2029\\U0001f600\\t\\"\\\\long')
   })
 
   it('sops A6.4 empty text and null are not encrypted', async () => {
-    const out = await sealed('yaml', map([['a', ''], ['b', { type: 'null' }]]))
+    const out = await sealed(
+      'yaml',
+      map([
+        ['a', ''],
+        ['b', { type: 'null' }],
+      ]),
+    )
     expect(out).toContain('"a": ""\n"b": null\n')
   })
 
@@ -167,9 +200,24 @@ describe('what is refused', () => {
     ['a quoted YAML key over 1000 characters', 'yaml', map([['é'.repeat(300), 'x']]), /longer than 1000/],
     ['half a surrogate pair in a YAML key', 'yaml', map([['\ud800', 'x']]), /surrogate/],
     ['half a surrogate pair in a JSON key', 'json', map([['\ud800', 'x']]), /surrogate/],
-    ['negative zero in clear', 'yaml', map([['a_unencrypted', { type: 'float', value: -0 }]]), /negative zero/],
-    ['infinity in clear JSON', 'json', map([['a_unencrypted', { type: 'float', value: Infinity }]]), /finite/],
-    ['clear text that is not UTF-8', 'yaml', map([['a_unencrypted', { type: 'str', bytes: Buffer.from([255]) }]]), /UTF-8/],
+    [
+      'negative zero in clear',
+      'yaml',
+      map([['a_unencrypted', { type: 'float', value: -0 }]]),
+      /negative zero/,
+    ],
+    [
+      'infinity in clear JSON',
+      'json',
+      map([['a_unencrypted', { type: 'float', value: Infinity }]]),
+      /finite/,
+    ],
+    [
+      'clear text that is not UTF-8',
+      'yaml',
+      map([['a_unencrypted', { type: 'str', bytes: Buffer.from([255]) }]]),
+      /UTF-8/,
+    ],
     ['"=" in a dotenv key', 'dotenv', map([['a=b', 'x']]), /cannot express/],
     ['a line feed in a dotenv key', 'dotenv', map([['a\nb', 'x']]), /cannot express/],
     ['a dotenv key that is a comment', 'dotenv', map([['#a', 'x']]), /cannot express/],
@@ -181,7 +229,12 @@ describe('what is refused', () => {
     ['an INI key with a blank', 'ini', map([['s', map([['a b', 'x']])]]), /cannot be written/],
     ['an INI section with a bracket', 'ini', map([['a]', map([['k', 'x']])]]), /cannot be written/],
     ['an INI value outside a section', 'ini', map([['k', 'x']]), /no section/],
-    ['an INI clear text with a comment sign', 'ini', map([['s', map([['k_unencrypted', 'a#b']])]]), /stands in clear/],
+    [
+      'an INI clear text with a comment sign',
+      'ini',
+      map([['s', map([['k_unencrypted', 'a#b']])]]),
+      /stands in clear/,
+    ],
   ]
   it.each(refusals)('sops A20 %s', async (_name, format, document, message) => {
     await expect(sealed(format, document)).rejects.toThrow(message)
@@ -196,18 +249,21 @@ describe('what is refused', () => {
 })
 
 describe('recipients', () => {
-  it.each(['ssh-ed25519', 'ssh-rsa'])('sops A10 %s: the matching private key opens the document', async (kind) => {
-    const recipient = readFileSync(`test/vectors/sops/keys/${kind}.pub`, 'utf8').trim()
-    const ring = await ringOf(readFileSync(`test/vectors/sops/keys/${kind}`))
-    const bytes = await seal({
-      format: 'yaml',
-      documents: [map([['a', 'x']])],
-      encryption: { ...ENCRYPTION, recipients: [recipient] },
-      now: NOW,
-    })
-    expect((await openDocument('yaml', bytes, ring)).branches.map(shown)).toEqual([[['a', 'str:x']]])
-    await expect(openDocument('yaml', bytes, RING)).rejects.toThrow(/no key/)
-  })
+  it.each(['ssh-ed25519', 'ssh-rsa'])(
+    'sops A10 %s: the matching private key opens the document',
+    async (kind) => {
+      const recipient = readFileSync(`test/vectors/sops/keys/${kind}.pub`, 'utf8').trim()
+      const ring = await ringOf(readFileSync(`test/vectors/sops/keys/${kind}`))
+      const bytes = await seal({
+        format: 'yaml',
+        documents: [map([['a', 'x']])],
+        encryption: { ...ENCRYPTION, recipients: [recipient] },
+        now: NOW,
+      })
+      expect((await openDocument('yaml', bytes, ring)).branches.map(shown)).toEqual([[['a', 'str:x']]])
+      await expect(openDocument('yaml', bytes, RING)).rejects.toThrow(/no key/)
+    },
+  )
 
   it('T32 a hybrid recipient is written as an entry of its own and opens', async () => {
     const identity = await generateHybridIdentity()
@@ -243,7 +299,10 @@ describe('binding', () => {
 
   it('sops A11 the binding is the first key and encrypted', async () => {
     const document = withBinding(map([['a', 'x']]), 'yaml', ['payments/api', 'payments/worker'], isEncrypted)
-    expect(shown(document)).toEqual([['csi_bind', 'str:payments/api,payments/worker'], ['a', 'str:x']])
+    expect(shown(document)).toEqual([
+      ['csi_bind', 'str:payments/api,payments/worker'],
+      ['a', 'str:x'],
+    ])
     expect(await sealed('yaml', document)).toMatch(/^"csi_bind": "ENC\[/)
   })
 

@@ -129,16 +129,32 @@ function ageSplice(source: string, sops: YAMLMap, tree: Tree): Splice {
   return { start, end, text: `${blockEntry('age', tree, columnOf(source, start))}${tail}` }
 }
 
-/** @throws WriteError when the document is written in a way that we do not edit. */
-export function editYaml(document: Buffer, edits: Edits): Buffer {
-  const source = document.toString()
+interface Place {
+  readonly root: YAMLMap
+  /** The pair `sops` of the first document, and its mapping. */
+  readonly sops: Pair
+  readonly metadata: YAMLMap
+}
+
+function placeOf(source: string): Place {
   const [first] = parseAllDocuments(source, { schema: 'failsafe', uniqueKeys: false, prettyErrors: false })
   const root: unknown = first !== undefined && 'contents' in first ? first.contents : undefined
   if (!isMap(root)) throw cannotEdit('the document is no mapping')
   const sops = pairOf(root, 'sops')
   if (sops === undefined || !isMap(sops.value)) throw cannotEdit('the metadata is no mapping of its own')
-  const metadata = sops.value
-  const splices = edits.leaves.map((leaf) => leafSplice(source, root, sops, leaf))
+  return { root, sops, metadata: sops.value }
+}
+
+/** @throws WriteError when the document is written in a way that we do not edit. */
+export function editYaml(document: Buffer, edits: Edits): Buffer {
+  let source = document.toString()
+  // One at a time: a later value may belong below one that an earlier edit put there.
+  for (const leaf of edits.leaves) {
+    const { root, sops } = placeOf(source)
+    source = spliced(source, [leafSplice(source, root, sops, leaf)])
+  }
+  const { metadata } = placeOf(source)
+  const splices: Splice[] = []
   for (const [name, value] of edits.metadata) {
     const pair = pairOf(metadata, name)
     if (pair === undefined) throw cannotEdit(`the metadata has no "${name}"`)
