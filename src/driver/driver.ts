@@ -2,7 +2,7 @@
 import { PERMISSION, type PodFacts, type Tokens } from './attributes.ts'
 import type { Clock } from './clock.ts'
 import type { CodeName } from './codes.ts'
-import type { ObjectVersion } from './contract.ts'
+import type { ObjectVersion } from '../rpc/contract.ts'
 import { LookupError, type Profile, type Providers } from './dial.ts'
 import { goQuote } from './go-text.ts'
 import type { Events, Metrics } from './metrics.ts'
