@@ -10,6 +10,8 @@ export interface VolumeTree {
   readonly entries: Readonly<Record<string, TreeEntry>>
   /** Moves exactly when the writer wrote. */
   readonly rootMtimeNs: bigint
+  /** Path → when the entry itself, not what it points at, was last changed; the root is the empty path. */
+  readonly mtimesNs: Readonly<Record<string, bigint>>
   /** File path → its text, of all files a pod would see by their user-visible names. */
   readonly files: Readonly<Record<string, string>>
 }
@@ -18,11 +20,13 @@ export interface VolumeTree {
 export function readVolumeTree(root: string): VolumeTree {
   const entries: Record<string, TreeEntry> = Object.create(null)
   const files: Record<string, string> = Object.create(null)
+  const mtimesNs: Record<string, bigint> = Object.create(null)
   const walk = (folder: string, prefix: string) => {
     for (const name of readdirSync(folder).sort()) {
       const path = join(folder, name)
       const shown = prefix + withoutTimestamp(name)
       const stat = lstatSync(path)
+      mtimesNs[shown] = lstatSync(path, { bigint: true }).mtimeNs
       if (stat.isSymbolicLink()) {
         entries[shown] = `link -> ${withoutTimestamp(readlinkSync(path))}`
       } else if (stat.isDirectory()) {
@@ -36,7 +40,9 @@ export function readVolumeTree(root: string): VolumeTree {
     }
   }
   walk(root, '')
-  return { entries, files, rootMtimeNs: lstatSync(root, { bigint: true }).mtimeNs }
+  const rootMtimeNs = lstatSync(root, { bigint: true }).mtimeNs
+  mtimesNs[''] = rootMtimeNs
+  return { entries, files, rootMtimeNs, mtimesNs }
 }
 
 function octal(mode: number): string {
