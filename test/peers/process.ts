@@ -150,10 +150,7 @@ async function probe<Ready>(
 }
 
 /** The pid of the program itself, not of the guard; undefined when the guard could not start. */
-async function programPid(
-  pipe: NodeJS.ReadableStream,
-  exited: Promise<void>,
-): Promise<number | undefined> {
+async function programPid(pipe: NodeJS.ReadableStream, exited: Promise<void>): Promise<number | undefined> {
   const line = new Promise<string>((resolve) => {
     let text = ''
     pipe.setEncoding('utf8')

@@ -23,9 +23,7 @@ export function missing(programs: readonly string[]): string | undefined {
       return true
     }
   })
-  return absent.length === 0
-    ? undefined
-    : `${absent.join(', ')} not installed (run test/peers/install)`
+  return absent.length === 0 ? undefined : `${absent.join(', ')} not installed (run test/peers/install)`
 }
 
 export interface PeerOptions {
@@ -108,7 +106,19 @@ async function startPostgres(options: PeerOptions): Promise<RunningProcess<strin
   writeFileSync(password, PEER_PASSWORD)
   execFileSync(
     peerProgram('initdb'),
-    ['-D', data, '-U', 'admin', `--pwfile=${password}`, '-A', 'scram-sha-256', '--no-sync', '-E', 'UTF8', '--locale=C'],
+    [
+      '-D',
+      data,
+      '-U',
+      'admin',
+      `--pwfile=${password}`,
+      '-A',
+      'scram-sha-256',
+      '--no-sync',
+      '-E',
+      'UTF8',
+      '--locale=C',
+    ],
     { env: { ...process.env, ...env, HOME: scratch }, cwd: scratch, stdio: 'pipe' },
   )
   const settings = {
@@ -121,7 +131,12 @@ async function startPostgres(options: PeerOptions): Promise<RunningProcess<strin
   return startProcess({
     name: 'postgres',
     command: peerProgram('postgres'),
-    args: ['-D', data, ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]), ...(options.args ?? [])],
+    args: [
+      '-D',
+      data,
+      ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]),
+      ...(options.args ?? []),
+    ],
     env,
     scratch,
     // A fast shutdown; SIGTERM would wait for every client to leave.
