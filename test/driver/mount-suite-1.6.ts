@@ -2,25 +2,18 @@
  * Owns the suite that every provider must pass with the real driver 1.6.0: kubelet's calls from first
  * publish to unpublish, rotation, broken backends, and processes that come and go.
  */
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { describeWithPeers } from '../peers/suite.ts'
-import { eventually } from './eventually.ts'
-import type { RunningProvider } from './provider.ts'
+import { processTests } from './process-tests.ts'
+import { sceneFor } from './scene.ts'
 import { openStage } from './stage.ts'
-import type { Stage, StageOptions } from './stage.ts'
-import type { Subject, SubjectFactory } from './subject.ts'
+import type { SubjectFactory } from './subject.ts'
 
 const driverProgram = 'secrets-store-csi-driver-1.6.0'
 /** Every publish counts as due: the driver compares with the mount root's time to the nanosecond. */
 const ALWAYS_DUE = '1ns'
-
-interface Scene {
-  readonly stage: Stage
-  readonly subject: Subject
-  readonly provider: RunningProvider
-}
 
 /** Declares the whole suite for one provider. `programs` are the peers that its factory needs. */
 export function mountSuite16(title: string, factory: SubjectFactory, programs: readonly string[]): void {
@@ -28,30 +21,13 @@ export function mountSuite16(title: string, factory: SubjectFactory, programs: r
   describeWithPeers(`real driver 1.6.0 with ${title}`, needs, () => {
     describe('pods', () => podTests(factory))
     describe('the empty-volume trap', () => trapTests(factory))
-    describe('processes', () => processTests(factory))
+    describe('processes', () => processTests('1.6.0', factory))
+    describe('socket directories', () => directoryTests(factory))
   })
-}
-
-/** One stage for a group of tests; each test uses SecretProviderClasses and pods of its own. */
-function scene(factory: SubjectFactory, options: Partial<StageOptions>): () => Scene {
-  let current: Scene | undefined
-  beforeAll(async () => {
-    const stage = await openStage({ version: '1.6.0', ...options })
-    const subject = await factory(stage)
-    current = { stage, subject, provider: await subject.start() }
-  })
-  afterAll(async () => {
-    await current?.provider.stop()
-    await current?.stage.close()
-  })
-  return () => {
-    if (!current) throw new Error('the stage is not open')
-    return current
-  }
 }
 
 function podTests(factory: SubjectFactory): void {
-  const here = scene(factory, { rotationPollInterval: ALWAYS_DUE })
+  const here = sceneFor(factory, { version: '1.6.0', rotationPollInterval: ALWAYS_DUE })
 
   test('driver 4 real-1.6.0 a first publish mounts a tmpfs with the files and reports their versions', async () => {
     const { stage, subject } = here()
@@ -170,7 +146,7 @@ function podTests(factory: SubjectFactory): void {
 
 function trapTests(factory: SubjectFactory): void {
   // With the default interval a folder left behind by kubelet would be skipped for two minutes.
-  const here = scene(factory, { rotationPollInterval: '2m' })
+  const here = sceneFor(factory, { version: '1.6.0', rotationPollInterval: '2m' })
 
   test('driver 4 real-1.6.0 a pod whose first mount failed starts with its files, never with an empty folder', async () => {
     const { stage, subject } = here()
@@ -184,70 +160,8 @@ function trapTests(factory: SubjectFactory): void {
   })
 }
 
-function processTests(factory: SubjectFactory): void {
-  const here = scene(factory, { rotationPollInterval: ALWAYS_DUE })
-  // Processes that a test started; the group's own one is stopped by the scene.
-  let successor: RunningProvider | undefined
-  afterAll(async () => {
-    await successor?.stop()
-  })
-  const current = () => successor ?? here().provider
-
-  test('driver 5 real-1.6.0 a mount cut off by SIGKILL succeeds against the process started next', async () => {
-    const { stage, subject } = here()
-    await subject.yields('killed', { user: 'app' })
-    // The connection stands before the process is stopped in its tracks.
-    expect(await stage.driver.publish(stage.pod('killed'))).toMatchObject({ code: 0 })
-    const pod = stage.pod('killed')
-    current().signal('SIGSTOP')
-    const cut = stage.driver.publish(pod, 60_000)
-    await eventually('the Mount to be under way', () =>
-      stage.driver.log().includes(`"Using gRPC client" provider="${subject.provider}" pod="${pod.pod}"`),
-    )
-    await current().kill()
-    successor = await subject.start()
-    expect(await cut).toMatchObject({ code: 0 })
-    expect(stage.driver.tree(pod).files['user']).toBe('app')
-  })
-
-  test('driver 5 real-1.6.0 two overlapping processes: no publish fails while one takes over', async () => {
-    const { stage, subject } = here()
-    await subject.yields('surge', { user: 'app' })
-    const old = current()
-    expect(await stage.driver.publish(stage.pod('surge'))).toMatchObject({ code: 0 })
-    old.signal('SIGSTOP')
-    const inFlight = Array.from({ length: 20 }, () => stage.pod('surge'))
-    const first = inFlight.map((pod) => stage.driver.publish(pod))
-    await eventually('20 Mounts under way', () =>
-      inFlight.every(({ pod }) =>
-        stage.driver.log().includes(`"Using gRPC client" provider="${subject.provider}" pod="${pod}"`),
-      ),
-    )
-    successor = await subject.start()
-    old.signal('SIGCONT')
-    const ended = old.stop()
-    const later = Array.from({ length: 20 }, () => stage.pod('surge'))
-    const results = await Promise.all([...first, ...later.map((pod) => stage.driver.publish(pod))])
-    expect(results.filter(({ code }) => code !== 0)).toEqual([])
-    expect(await ended).toMatchObject({ code: 0 })
-    for (const pod of [...inFlight, ...later]) expect(stage.driver.tree(pod).files['user']).toBe('app')
-    expect(existsSync(join(stage.socketDirs.main, `${subject.provider}.sock`))).toBe(true)
-    expect(successor.running()).toBe(true)
-  })
-
-  test('driver 5 real-1.6.0 the socket left by SIGKILL is replaced, and nothing else stays in the folder', async () => {
-    const { stage, subject } = here()
-    await subject.yields('leftover', { user: 'app' })
-    await current().kill()
-    expect(existsSync(join(stage.socketDirs.main, `${subject.provider}.sock`))).toBe(true)
-    successor = await subject.start()
-    const pod = stage.pod('leftover')
-    expect(await stage.driver.publish(pod, 60_000)).toMatchObject({ code: 0 })
-    expect(readdirSync(stage.socketDirs.main).filter((name) => !name.endsWith('.sock'))).toEqual([])
-  })
-
+function directoryTests(factory: SubjectFactory): void {
   test('driver 2 real-1.6.0 a provider that serves both directories is found behind a stale file in the first', async () => {
-    const { stage, subject } = here()
     const shadowed = await openStage({ version: '1.6.0' })
     try {
       const other = await factory(shadowed)
@@ -264,6 +178,5 @@ function processTests(factory: SubjectFactory): void {
     } finally {
       await shadowed.close()
     }
-    expect(stage.driver.running() && subject.provider).toBe(subject.provider)
   })
 }
