@@ -1,17 +1,20 @@
 /**
  * A provider process that does what each volume tells it to: the attribute `answer` names a JSON file
  * ({@link Answer}) that is read anew at every Mount. It checks nothing, so that the driver can be shown
- * any response. Arguments: the socket to listen on, the file to append every call to.
+ * any response. Arguments: the socket to listen on, the file to append every call to, and `shim` to
+ * accept connections through our legacy-authority code, as drivers up to 1.5 need.
  */
 import { appendFileSync, readFileSync, renameSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js'
 import type { sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js'
+import { acceptConnection } from '../../src/server/legacy-authority/connection.ts'
 import { loadService } from './grpc.ts'
 import type { Answer, MountCall, RecordedCall } from './scripted.ts'
 
-const [socket = '', callsFile = ''] = process.argv.slice(2)
+const [socket = '', callsFile = '', shim] = process.argv.slice(2)
 const proto = join(import.meta.dirname, '../../proto/provider.proto')
 
 function record(call: RecordedCall): void {
@@ -65,9 +68,26 @@ server.addService(loadService(proto, 'v1alpha1.CSIDriverProvider'), {
   },
 })
 const binding = `${socket}.${process.pid}`
-server.bindAsync(`unix:${binding}`, ServerCredentials.createInsecure(), (error) => {
-  if (error) throw error
+
+function listening(): void {
   renameSync(binding, socket)
   process.stdout.write('ready\n')
-})
-process.on('SIGTERM', () => server.tryShutdown(() => process.exit(0)))
+}
+
+if (shim === 'shim') {
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const listener = createServer((connection) => {
+    acceptConnection(connection, { inject: (duplex) => injector.injectConnection(duplex) })
+  })
+  listener.listen(binding, listening)
+  process.on('SIGTERM', () => {
+    listener.close()
+    server.tryShutdown(() => process.exit(0))
+  })
+} else {
+  server.bindAsync(`unix:${binding}`, ServerCredentials.createInsecure(), (error) => {
+    if (error) throw error
+    listening()
+  })
+  process.on('SIGTERM', () => server.tryShutdown(() => process.exit(0)))
+}

@@ -17,7 +17,8 @@ export async function scriptedSubject(stage: Stage): Promise<Subject> {
   const provider = 'scripted'
   return {
     provider,
-    start: ([directory = stage.socketDirs.main] = []) => startScripted(directory, provider, stage.scratch),
+    start: ([directory = stage.socketDirs.main] = []) =>
+      startScripted(directory, provider, stage.scratch, stage.driver.version === '1.5.6' ? 'shim' : 'plain'),
     yields: async (name, contents) => {
       const answer = writeAnswer(stage.scratch, name, answerOf(contents))
       await stage.secretProviderClass(name, provider, { answer })

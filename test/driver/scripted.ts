@@ -49,17 +49,23 @@ export interface ScriptedProvider extends RunningProvider {
   readonly calls: () => readonly RecordedCall[]
 }
 
-/** Starts a scripted provider as `<socketDir>/<name>.sock`; its files live in `scratch`. */
+/** Starts a scripted provider as `<socketDir>/<name>.sock`; its files live in `scratch`. `shim` for drivers up to 1.5. */
 export async function startScripted(
   socketDir: string,
   name: string,
   scratch: string,
+  accept: 'plain' | 'shim' = 'plain',
 ): Promise<ScriptedProvider> {
   const callsFile = join(scratch, `${name}.calls.jsonl`)
   const running = await startProcess({
     name: `scripted-${name}`,
     command: process.execPath,
-    args: [join(import.meta.dirname, 'scripted-provider.ts'), join(socketDir, `${name}.sock`), callsFile],
+    args: [
+      join(import.meta.dirname, 'scripted-provider.ts'),
+      join(socketDir, `${name}.sock`),
+      callsFile,
+      accept,
+    ],
     scratch,
     ready: ({ log }) => (log().includes('ready\n') ? true : undefined),
   })
