@@ -82,7 +82,9 @@ if (shim === 'shim') {
   listener.listen(binding, listening)
   process.on('SIGTERM', () => {
     listener.close()
-    server.tryShutdown(() => process.exit(0))
+    // Not process.exit: answers may still be on their way through the rewriting stream. The process
+    // ends by itself when the last connection is closed.
+    server.tryShutdown(() => {})
   })
 } else {
   server.bindAsync(`unix:${binding}`, ServerCredentials.createInsecure(), (error) => {
