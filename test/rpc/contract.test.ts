@@ -1,5 +1,5 @@
 import { loadSync, type AnyDefinition } from '@grpc/proto-loader'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
   MESSAGES,
@@ -119,7 +119,9 @@ describe('wire contract', () => {
 
   it('driver 1 unknown fields are skipped', () => {
     const known = encode(MOUNT_REQUEST, { attributes: '{}' })
-    const unknown = Buffer.from([0x78, 0x96, 0x01, 0x7d, 1, 2, 3, 4, 0x79, 1, 2, 3, 4, 5, 6, 7, 8, 0x7a, 1, 9])
+    const unknown = Buffer.from([
+      0x78, 0x96, 0x01, 0x7d, 1, 2, 3, 4, 0x79, 1, 2, 3, 4, 5, 6, 7, 8, 0x7a, 1, 9,
+    ])
     expect(decode(MOUNT_REQUEST, Buffer.concat([unknown, known, unknown]))).toMatchObject({
       attributes: '{}',
     })
@@ -151,7 +153,14 @@ describe('wire contract', () => {
   })
 
   it('T14 truncated, overlong and grouped data is refused', () => {
-    for (const bytes of [[0x0a], [0x0a, 5, 1], [0x80], new Array(11).fill(0x80), [0x0b, 0x0c], [0x00, 0x00]]) {
+    for (const bytes of [
+      [0x0a],
+      [0x0a, 5, 1],
+      [0x80],
+      Array.from({ length: 11 }, () => 0x80),
+      [0x0b, 0x0c],
+      [0x00, 0x00],
+    ]) {
       expect(() => decode(MOUNT_REQUEST, Buffer.from(bytes))).toThrow(WireError)
     }
   })

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { createAdmission, createByteBudget, type ByteClaim } from '../../src/server/admission.ts'
 
@@ -61,7 +61,8 @@ describe('admission', () => {
           expect(running.length).toBeLessThanOrEqual(LIMITS.running)
           for (const namespace of ['a', 'b', 'c', '__proto__']) {
             expect(of(running, namespace)).toBeLessThanOrEqual(LIMITS.runningPerNamespace)
-            const room = running.length < LIMITS.running && of(running, namespace) < LIMITS.runningPerNamespace
+            const room =
+              running.length < LIMITS.running && of(running, namespace) < LIMITS.runningPerNamespace
             if (room) expect(of(waiting, namespace)).toBe(0)
           }
         }
@@ -91,7 +92,11 @@ describe('admission', () => {
 
 describe('byte budget', () => {
   it('T14 never gives out more than it has, serves in order, and is whole again at the end', () => {
-    const action = fc.record({ bytes: fc.nat(150), act: fc.constantFrom('claim', 'shrink', 'release'), pick: fc.nat() })
+    const action = fc.record({
+      bytes: fc.nat(150),
+      act: fc.constantFrom('claim', 'shrink', 'release'),
+      pick: fc.nat(),
+    })
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
         const budget = createByteBudget(100)

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { createServer, constants, type IncomingHttpHeaders } from 'node:http2'
 import { createConnection } from 'node:net'
 import { describe, expect, it } from 'vitest'
@@ -16,7 +16,10 @@ const LIMITS = { tableBytes: 4096, listBytes: 64 * 1024 }
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex')
 const lines = (fields: readonly HeaderField[]): string[] =>
   fields.map(({ name, value }) => `${name.toString('latin1')}: ${value.toString('latin1')}`)
-const field = (name: string, value: string): HeaderField => ({ name: Buffer.from(name), value: Buffer.from(value) })
+const field = (name: string, value: string): HeaderField => ({
+  name: Buffer.from(name),
+  value: Buffer.from(value),
+})
 
 const REQUESTS = [
   [':method: GET', ':scheme: http', ':path: /', ':authority: www.example.com'],
@@ -137,7 +140,9 @@ describe('header compression', () => {
   })
 
   it('driver 2 nghttp2 reads our Huffman code for every byte that a header value may hold', async () => {
-    const value = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte).filter((b) => b > 32 && b !== 127))
+    const value = Buffer.from(
+      Array.from({ length: 256 }, (_, byte) => byte).filter((b) => b > 32 && b !== 127),
+    )
     const block = encodeHeaders(
       [
         field(':method', 'GET'),
@@ -168,7 +173,13 @@ describe('header compression', () => {
   it('T14 a header bomb is refused before it is unpacked', () => {
     const decoder = createDecoder(LIMITS)
     decoder.decode(
-      Buffer.concat([Buffer.of(0x40), encodeInteger(1, 7, 0), Buffer.from('a'), encodeInteger(4000, 7, 0), Buffer.alloc(4000, 0x61)]),
+      Buffer.concat([
+        Buffer.of(0x40),
+        encodeInteger(1, 7, 0),
+        Buffer.from('a'),
+        encodeInteger(4000, 7, 0),
+        Buffer.alloc(4000, 0x61),
+      ]),
     )
     expect(() => decoder.decode(Buffer.alloc(16_000, 0xbe))).toThrow('header list over the limit')
   })
@@ -182,7 +193,9 @@ describe('header compression', () => {
         } catch (error) {
           expect(error).toBeInstanceOf(HpackError)
         }
-        const size = decoder.table().reduce((sum, entry) => sum + entry.name.length + entry.value.length + 32, 0)
+        const size = decoder
+          .table()
+          .reduce((sum, entry) => sum + entry.name.length + entry.value.length + 32, 0)
         expect(size).toBeLessThanOrEqual(LIMITS.tableBytes)
       }),
       { numRuns: 3000 },

@@ -6,11 +6,26 @@ import { createDecoder, encodeHeaders, type HeaderField } from '../../src/server
 /** What every client sends first. */
 export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
 
-export const TYPE = { data: 0, headers: 1, rst: 3, settings: 4, push: 5, ping: 6, goaway: 7, window: 8, continuation: 9 } as const
+export const TYPE = {
+  data: 0,
+  headers: 1,
+  rst: 3,
+  settings: 4,
+  push: 5,
+  ping: 6,
+  goaway: 7,
+  window: 8,
+  continuation: 9,
+} as const
 export const FLAG = { endStream: 1, ack: 1, endHeaders: 4, padded: 8, priority: 0x20 } as const
 
 /** One frame. */
-export function frame(type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer {
+export function frame(
+  type: number,
+  flags: number,
+  stream: number,
+  payload: Buffer = Buffer.alloc(0),
+): Buffer {
   const head = Buffer.alloc(9)
   head.writeUIntBE(payload.length, 0, 3)
   head[3] = type
@@ -29,7 +44,7 @@ export interface Frame {
 /** Splits bytes into whole frames; a trailing part is dropped. */
 export function frames(bytes: Buffer): Frame[] {
   const result: Frame[] = []
-  for (let at = 0; at + 9 <= bytes.length; ) {
+  for (let at = 0; at + 9 <= bytes.length;) {
     const length = bytes.readUIntBE(at, 3)
     if (at + 9 + length > bytes.length) break
     result.push({
@@ -146,7 +161,8 @@ function outcomeOf(bytes: Buffer, stream: number, closed: boolean): RawOutcome |
     if (one.stream !== stream) continue
     if (one.type === TYPE.data) body.push(one.payload)
     if (one.type === TYPE.rst) reset = one.payload.readUInt32BE(0)
-    if (one.type === TYPE.rst || ((one.type === TYPE.headers || one.type === TYPE.data) && one.flags & 1)) ended = true
+    if (one.type === TYPE.rst || ((one.type === TYPE.headers || one.type === TYPE.data) && one.flags & 1))
+      ended = true
   }
   if (!ended && !closed) return undefined
   return { headers, body: Buffer.concat(body), reset, closed: closed && !ended }

@@ -1,5 +1,5 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer as createHttp2Server } from 'node:http2'
 import { createServer, type Server as NetServer, type Socket } from 'node:net'
@@ -10,7 +10,11 @@ import { connectProvider, VERSION_METHOD } from '../../src/rpc/contract.ts'
 import { acceptConnection } from '../../src/server/legacy-authority/connection.ts'
 import { HpackError } from '../../src/server/legacy-authority/hpack-error.ts'
 import { createDecoder, encodeHeaders, type HeaderField } from '../../src/server/legacy-authority/hpack.ts'
-import { createAuthorityRewriter, FrameError, isAuthority } from '../../src/server/legacy-authority/rewriter.ts'
+import {
+  createAuthorityRewriter,
+  FrameError,
+  isAuthority,
+} from '../../src/server/legacy-authority/rewriter.ts'
 import {
   callFrames,
   callHeaders,
@@ -110,7 +114,9 @@ describe('authority rewriter', () => {
     const block = encodeHeaders([header(':authority', LEGACY)])
     const payload = Buffer.concat([Buffer.of(3), Buffer.from([0, 0, 0, 0, 15]), block, Buffer.alloc(3)])
     const flags = FLAG.endHeaders | FLAG.endStream | FLAG.padded | FLAG.priority
-    const out = Buffer.concat(createAuthorityRewriter().push(Buffer.concat([PREFACE, frame(TYPE.headers, flags, 1, payload)])))
+    const out = Buffer.concat(
+      createAuthorityRewriter().push(Buffer.concat([PREFACE, frame(TYPE.headers, flags, 1, payload)])),
+    )
     const [only] = frames(out.subarray(PREFACE.length))
     expect(only?.flags).toBe(FLAG.endHeaders | FLAG.endStream | FLAG.priority)
     expect(only?.payload.subarray(0, 5)).toEqual(Buffer.from([0, 0, 0, 0, 15]))
@@ -128,7 +134,9 @@ describe('authority rewriter', () => {
       Buffer.alloc(10, 0xbe),
     ])
     const out = Buffer.concat(
-      createAuthorityRewriter().push(Buffer.concat([PREFACE, frame(TYPE.headers, FLAG.endHeaders, 1, block)])),
+      createAuthorityRewriter().push(
+        Buffer.concat([PREFACE, frame(TYPE.headers, FLAG.endHeaders, 1, block)]),
+      ),
     )
     expect(frames(out.subarray(PREFACE.length)).map(({ type }) => type)).toEqual([1, 9, 9])
     expect(listsIn(out)[0]).toHaveLength(12)
@@ -149,8 +157,14 @@ describe('authority rewriter', () => {
         frame(TYPE.headers, 0, 1, Buffer.of(0x82)),
         ...Array.from({ length: 100 }, () => frame(TYPE.continuation, 0, 1)),
       ]),
-      'padding over the frame': Buffer.concat([PREFACE, frame(TYPE.headers, 4 | FLAG.padded, 1, Buffer.of(9, 0x82))]),
-      'header list over the limit': Buffer.concat([PREFACE, frame(TYPE.headers, 4, 1, Buffer.alloc(16_000, 0x82))]),
+      'padding over the frame': Buffer.concat([
+        PREFACE,
+        frame(TYPE.headers, 4 | FLAG.padded, 1, Buffer.of(9, 0x82)),
+      ]),
+      'header list over the limit': Buffer.concat([
+        PREFACE,
+        frame(TYPE.headers, 4, 1, Buffer.alloc(16_000, 0x82)),
+      ]),
     }
     for (const [message, input] of Object.entries(bad)) {
       expect(() => createAuthorityRewriter().push(input), message).toThrow(message)
@@ -309,7 +323,10 @@ describe('connections', () => {
       Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n'),
       Buffer.concat([PREFACE, frame(TYPE.headers, 0, 1, Buffer.of(0x82)), frame(TYPE.data, 0, 1)]),
       Buffer.concat([PREFACE, frame(TYPE.headers, FLAG.endHeaders, 1, Buffer.alloc(8000, 0x82))]),
-      Buffer.concat([PREFACE, frame(TYPE.headers, FLAG.endHeaders, 1, Buffer.of(0xff, 0xff, 0xff, 0xff, 0x7f))]),
+      Buffer.concat([
+        PREFACE,
+        frame(TYPE.headers, FLAG.endHeaders, 1, Buffer.of(0xff, 0xff, 0xff, 0xff, 0x7f)),
+      ]),
     ]
     for (const attack of attacks) {
       const client = await connectRaw(path, { preface: false })

@@ -120,7 +120,8 @@ export function createDecoder(limits: DecoderLimits): HpackDecoder {
     tableBytes += size
   }
   const entry = (index: number): HeaderField => {
-    const field = index <= STATIC_TABLE.length ? STATIC_TABLE[index - 1] : table[index - 1 - STATIC_TABLE.length]
+    const field =
+      index <= STATIC_TABLE.length ? STATIC_TABLE[index - 1] : table[index - 1 - STATIC_TABLE.length]
     if (!field) throw new HpackError('index outside the tables')
     return field
   }

@@ -46,7 +46,13 @@ const MAX_CONTINUATIONS = 8
 const TYPE = { headers: 1, priority: 2, settings: 4, windowUpdate: 8, continuation: 9 } as const
 const FLAG = { ack: 0x1, endStream: 0x1, endHeaders: 0x4, padded: 0x8, priority: 0x20 } as const
 /** Frames that a client may send before its first call without making us answer. */
-const SILENT: ReadonlySet<number> = new Set([TYPE.priority, TYPE.settings, TYPE.windowUpdate, TYPE.headers, TYPE.continuation])
+const SILENT: ReadonlySet<number> = new Set([
+  TYPE.priority,
+  TYPE.settings,
+  TYPE.windowUpdate,
+  TYPE.headers,
+  TYPE.continuation,
+])
 
 const LOCALHOST = Buffer.from('localhost')
 const AUTHORITY_NAME = Buffer.from(':authority')
