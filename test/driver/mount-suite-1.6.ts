@@ -2,8 +2,7 @@
  * Owns the suite that every provider must pass with the real driver 1.6.0: kubelet's calls from first
  * publish to unpublish, rotation, broken backends, and processes that come and go.
  */
-import { existsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { describeWithPeers } from '../peers/suite.ts'
 import { processTests } from './process-tests.ts'
@@ -161,12 +160,14 @@ function trapTests(factory: SubjectFactory): void {
 }
 
 function directoryTests(factory: SubjectFactory): void {
-  test('driver 2 real-1.6.0 a provider that serves both directories is found behind a stale file in the first', async () => {
+  test('driver 2 real-1.6.0 a provider that serves both directories is found although a dead socket lies in the first', async () => {
     const shadowed = await openStage({ version: '1.6.0' })
     try {
       const other = await factory(shadowed)
       await other.yields('shadowed', { user: 'app' })
-      writeFileSync(join(shadowed.socketDirs.additional, `${other.provider}.sock`), '')
+      const dead = await other.start([shadowed.socketDirs.additional])
+      await dead.kill()
+      expect(readdirSync(shadowed.socketDirs.additional)).toEqual([`${other.provider}.sock`])
       const provider = await other.start([shadowed.socketDirs.additional, shadowed.socketDirs.main])
       try {
         const pod = shadowed.pod('shadowed')

@@ -44,11 +44,13 @@ export function processTests(version: DriverVersion, factory: SubjectFactory): v
     await subject.yields('surge', { user: 'app' })
     const old = current()
     expect(await stage.driver.publish(stage.pod('surge'))).toMatchObject({ code: 0 })
+    // The successor takes the path over; the driver's connection stays with the old process, which is
+    // stopped so that the Mounts are surely under way when it is told to end.
+    successor = await subject.start()
     old.signal('SIGSTOP')
     const inFlight = Array.from({ length: 20 }, () => stage.pod('surge'))
     const first = inFlight.map((pod) => stage.driver.publish(pod))
     await eventually('20 Mounts under way', () => inFlight.every((pod) => mountStarted(here(), pod)))
-    successor = await subject.start()
     old.signal('SIGCONT')
     const ended = old.stop()
     const later = Array.from({ length: 20 }, () => stage.pod('surge'))
