@@ -104,6 +104,9 @@ async function program(): Promise<Command> {
   return root
 }
 
+// Whoever reads us may stop reading, e.g. `| head`: what has been started is still brought to its end.
+process.stdout.on('error', () => {})
+
 try {
   await (await program()).parseAsync()
 } catch (error) {

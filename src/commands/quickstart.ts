@@ -21,6 +21,10 @@ const OBJECTS = `- { objectName: database-password, path: /database-password, fi
 `
 const NAMES = ['database-password', 'api-token', 'session-key']
 
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const
+/** Exit code of a command that was interrupted. */
+const INTERRUPTED = 130
+
 /** Text that is plain in a log and marked on a terminal. */
 const colour = process.stdout.isTTY && process.env['NO_COLOR'] === undefined
 const bold = (text: string): string => (colour ? `\u001b[1m${text}\u001b[0m` : text)
@@ -69,6 +73,12 @@ export async function quickstart(): Promise<boolean> {
     log: join(dir, 'keyferry.log'),
   }
   const closers: (() => Promise<void>)[] = []
+  const cleanUp = async (): Promise<void> => {
+    for (const close of closers.splice(0)) await close()
+    await rm(dir, { recursive: true, force: true })
+  }
+  const interrupted = (): void => void cleanUp().finally(() => process.exit(INTERRUPTED))
+  for (const signal of SIGNALS) process.once(signal, interrupted)
   try {
     await tour(place, (close) => closers.unshift(close))
     return true
@@ -76,8 +86,8 @@ export async function quickstart(): Promise<boolean> {
     say(`\nkeyferry: ${error instanceof Error ? error.message : String(error)}`)
     return false
   } finally {
-    for (const close of closers) await close()
-    await rm(dir, { recursive: true, force: true })
+    for (const signal of SIGNALS) process.off(signal, interrupted)
+    await cleanUp()
   }
 }
 
