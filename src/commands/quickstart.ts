@@ -12,7 +12,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { startKubelet } from '../driver/kubelet.ts'
-import { startNode, type TestNode, type VolumeRequest } from '../driver/node.ts'
+import { startNode, type TestNode } from '../driver/node.ts'
+import type { VolumeRequest } from '../driver/volume-request.ts'
 
 const SPC = { name: 'web-secrets', provider: 'sops' } as const
 const OBJECTS = `- { objectName: database-password, path: /database-password, filePermission: "0400" }
