@@ -1,6 +1,6 @@
 /** Owns the layout of the embedded store: `<root>/<namespace>/<name>.<suffix>`, one document a secret (sops B1). */
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
+import { constants, existsSync } from 'node:fs'
 import { mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FORMATS, type Format } from '../stores/store.ts'
@@ -90,6 +90,22 @@ async function entriesOf(path: string): Promise<readonly string[]> {
   }
 }
 
+/**
+ * The directory of a namespace, which may be absent.
+ * @throws WriteError `permission` when it leads elsewhere, or others can write to it.
+ */
+function namespaceDirectory(store: Store, namespace: string): string {
+  const path = join(store.root, namespace)
+  if (existsSync(path) && safeDirectory(path) !== path) {
+    throw new WriteError(
+      'permission',
+      `${path} is a symbolic link`,
+      'A namespace of the store must be a directory of its own.',
+    )
+  }
+  return path
+}
+
 /** Every document of the store, by namespace and name. */
 export async function listDocuments(store: Store): Promise<readonly StoredDocument[]> {
   const namespaces = await readdir(store.root, { withFileTypes: true })
@@ -107,7 +123,7 @@ export async function listDocuments(store: Store): Promise<readonly StoredDocume
 
 /** The document of that name, or undefined. @throws WriteError `conflict` when two formats share the name. */
 export async function findDocument(store: Store, name: SecretName): Promise<StoredDocument | undefined> {
-  const files = new Set(await entriesOf(join(store.root, name.namespace)))
+  const files = new Set(await entriesOf(namespaceDirectory(store, name.namespace)))
   const formats = FORMATS.filter((f) => files.has(name.name + SUFFIXES[f]))
   if (formats.length > 1) {
     throw new WriteError(
@@ -239,7 +255,6 @@ export async function changeDocument(
     const directory = join(store.root, name.namespace)
     if ((await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined)
       await syncDirectory(store.root)
-    safeDirectory(directory)
     await cleanStaging(staging, `${name.name}${SUFFIXES[document.format]}`)
     await replaceFile(document.path, next, { staging })
     return { document, version: documentVersion(next), written: true }
