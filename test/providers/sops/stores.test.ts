@@ -83,6 +83,12 @@ describe('the YAML store', () => {
     expect(await read('yaml', 'sops: {}\nsops: {}\n')).toBe('METADATA_INVALID')
     expect(await read('yaml', 'sops: x\n')).toBe('METADATA_INVALID')
   })
+  test('sops A4 YAML the error names the first fault with line and column and quotes nothing', async () => {
+    const source = Buffer.from('a: 1\nb: {}\n  canary\nc: [')
+    await expect(STORES.yaml(source, DEFAULT_LIMITS, pace(DEFAULT_LIMITS))).rejects.toThrow(
+      /^(?!.*canary)(?!.*exhaustion).*line 3, column 1/,
+    )
+  })
   test('sops A15 each limit binds and is named', async () => {
     expect(await yaml(`a: &x 1\nb: [${Array.from({ length: 101 }, () => '*x').join(',')}]`)).toBe(LIMIT)
     expect(await yaml(`a: &x 1\nb: [${Array.from({ length: 100 }, () => '*x').join(',')}]`)).toContain(
