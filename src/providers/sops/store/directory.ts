@@ -1,8 +1,9 @@
 /** Owns the layout of the embedded store: `<root>/<namespace>/<name>.<suffix>`, one document a secret (sops B1). */
 import { createHash } from 'node:crypto'
-import { constants, existsSync } from 'node:fs'
-import { mkdir, open, readdir, unlink } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readRegularFile } from '../regular-file.ts'
 import { FORMATS, type Format } from '../stores/store.ts'
 import { WriteError } from '../write/error.ts'
 import { safeDirectory } from './ancestors.ts'
@@ -150,30 +151,16 @@ export async function requireDocument(store: Store, name: SecretName): Promise<S
 
 /**
  * The bytes of a document: a regular file with one name, opened without following links.
- * @throws WriteError `integrity` for anything else.
+ * @throws WriteError `integrity` for anything else, `not-found` when it has gone.
  */
 export async function readDocument(document: StoredDocument): Promise<Buffer> {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
-  const refuse = (what: string): never => {
-    throw new WriteError(
-      'integrity',
-      `${document.relativePath} ${what}`,
-      'Only regular files with a single name and at most 1 MiB are read as documents.',
-    )
-  }
-  const handle = await open(document.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ELOOP') return refuse('is a symbolic link')
-    throw error
-  })
-  try {
-    const stats = await handle.stat()
-    if (!stats.isFile()) return refuse('is no regular file')
-    if (stats.nlink !== 1) return refuse('has a second name (hard link)')
-    if (stats.size > MAX_DOCUMENT_BYTES) return refuse('is larger than 1 MiB')
-    return await handle.readFile()
-  } finally {
-    await handle.close()
-  }
+  const bytes = await readRegularFile(document.path, MAX_DOCUMENT_BYTES)
+  if (!('fault' in bytes)) return bytes
+  throw new WriteError(
+    bytes.fault === 'missing' ? 'not-found' : 'integrity',
+    `${document.relativePath} is no document: ${bytes.why}`,
+    'Only regular files with a single name and at most 1 MiB are read as documents.',
+  )
 }
 
 /** What a caller who gave `--expect-version` expects: a version, or `none` for no document. */
