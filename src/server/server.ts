@@ -19,13 +19,15 @@ import { bindSockets, type SocketDirectory } from './sockets.ts'
 export interface ServerLimits {
   /** Time a mount may take when its caller would wait longer or for ever, in milliseconds. Default 90 000. */
   readonly budgetMs: number
+  /** After the budget, time for the driver to take its response before the call is reset. Default 10 000. */
+  readonly flushGraceMs: number
   /** Largest encoded response in bytes; the driver's `--max-call-recv-msg-size`. Default 4 MiB. */
   readonly maxResponseBytes: number
   /** Largest request in bytes. Default 4 MiB. */
   readonly maxRequestBytes: number
-  /** Encoded responses on their way at once, in bytes. Default 32 MiB. */
+  /** Encoded responses on their way at once, in bytes. Default 16 MiB: 64 largest mounts then stay below 256 MiB. */
   readonly responseBytes: number
-  /** Requests being read or waiting at once, in bytes. Default 64 MiB. */
+  /** Requests being read or waiting at once, in bytes. Default 24 MiB; what is over it waits unread in the kernel. */
   readonly requestBytes: number
   readonly admission: AdmissionLimits
 }
@@ -33,10 +35,11 @@ export interface ServerLimits {
 const MIB = 1024 * 1024
 export const DEFAULT_SERVER_LIMITS: ServerLimits = {
   budgetMs: 90_000,
+  flushGraceMs: 10_000,
   maxResponseBytes: 4 * MIB,
   maxRequestBytes: 4 * MIB,
-  responseBytes: 32 * MIB,
-  requestBytes: 64 * MIB,
+  responseBytes: 16 * MIB,
+  requestBytes: 24 * MIB,
   admission: DEFAULT_ADMISSION,
 }
 
@@ -92,6 +95,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     maxRequestBytes: limits.maxRequestBytes,
     maxResponseBytes: limits.maxResponseBytes,
     budgetMs: limits.budgetMs,
+    flushGraceMs: limits.flushGraceMs,
     log: options.log,
     report: options.onMount ?? ((): void => {}),
     live: new Set(),
