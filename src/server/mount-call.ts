@@ -188,7 +188,7 @@ export function openMountCall(
     const response = { object_version: given.versions, files: given.files } as unknown as Decoded
     const size = encodedLength(MOUNT_RESPONSE, response)
     if (size > host.maxResponseBytes) {
-      fail(responseTooLarge(size, host.maxResponseBytes))
+      fail(FAILURE.responseTooLarge(size, host.maxResponseBytes))
       return
     }
     responseClaim = host.responses.claim(size, () => send(response, size, reply))
@@ -226,7 +226,7 @@ export function openMountCall(
       }
       const offer = host.admission.offer(namespace, deadline, resume)
       if (offer === 'run') resume()
-      if (offer === 'refused') fail(QUEUE_FULL)
+      if (offer === 'refused') fail(FAILURE.queueFull)
       if (offer === 'wait') {
         slot = 'waiting'
         queuedSince = Date.now()
@@ -254,7 +254,8 @@ export function openMountCall(
   }
 
   host.live.add(mountCall)
-  const outOfTime = deadline === started + host.budgetMs ? outOfBudget(host.budgetMs) : FAILURE.deadline
+  const outOfTime =
+    deadline === started + host.budgetMs ? FAILURE.outOfBudget(host.budgetMs) : FAILURE.deadline
   let timer = setTimeout(() => fail(outOfTime), Math.max(0, deadline - started))
   return mountCall
 }
@@ -309,31 +310,6 @@ function namespaceIn(bytes: Buffer): string {
   const value = bytes.subarray(start, start + MAX_NAMESPACE_BYTES + 1)
   const end = value.indexOf(0x22)
   return end < 0 ? '' : value.toString('latin1', 0, end)
-}
-
-const QUEUE_FULL = MountFailure.of(
-  'throttled',
-  'TOO_MANY_MOUNTS',
-  'too many mounts of this namespace are waiting on this node',
-  'Kubelet tries again by itself; if it lasts, see which store is slow in the log of the keyferry pod',
-)
-
-function outOfBudget(budgetMs: number): MountFailure {
-  return MountFailure.of(
-    'timeout',
-    'TIMEOUT',
-    `the mount did not finish within ${budgetMs / 1000} s`,
-    'The log of the keyferry pod on this node says which store was slow',
-  )
-}
-
-function responseTooLarge(size: number, limit: number): MountFailure {
-  return MountFailure.of(
-    'too-large',
-    'RESPONSE_TOO_LARGE',
-    `the files of this volume need ${size} bytes, more than the limit of ${limit} bytes`,
-    'Split the SecretProviderClass, or raise maxCallRecvMsgSize of the driver and the limit of keyferry together',
-  )
 }
 
 /** Class of an unexpected error and where it was thrown, without its message. */

@@ -6,11 +6,11 @@ import { ServerCredentials, type Server } from '@grpc/grpc-js'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
-import { MountFailure } from '../mount/errors.ts'
 import type { MountPipeline } from '../mount/answer.ts'
 import { connectProvider } from '../rpc/contract.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { createAdmission, createByteBudget, DEFAULT_ADMISSION, type AdmissionLimits } from './admission.ts'
+import { FAILURE } from './final-status.ts'
 import { acceptConnection, type AcceptedConnection } from './legacy-authority/connection.ts'
 import type { MountHost, MountReport } from './mount-call.ts'
 import { createProviderServer, type Provider } from './provider-service.ts'
@@ -190,7 +190,7 @@ async function drain({ stopAccepting, servers, connections, host, drainMs }: Dra
   // Sends GOAWAY on every connection: running calls go on, new ones go to our successor.
   for (const server of servers) server.tryShutdown(() => {})
   await holds(() => host.live.size === 0, drainMs)
-  for (const call of host.live) call.fail(SHUTTING_DOWN)
+  for (const call of host.live) call.fail(FAILURE.shuttingDown)
   // A driver closes its connection once it has its last answer.
   await holds(() => connections.size === 0, LAST_WORDS_MS)
   for (const socket of connections.keys()) socket.destroy()
@@ -203,10 +203,3 @@ async function holds(condition: () => boolean, ms: number): Promise<void> {
   const end = performance.now() + ms
   while (!condition() && performance.now() < end) await setTimeout(POLL_MS)
 }
-
-const SHUTTING_DOWN = MountFailure.of(
-  'unavailable',
-  'SHUTTING_DOWN',
-  'the provider is being replaced and the mount did not finish in time',
-  'Kubelet tries again by itself',
-)
