@@ -57,6 +57,7 @@ async function program(): Promise<Command> {
     .option('--dialects <names>', 'socket names to serve, comma-separated (default: all)', commas)
     .option('--admin-address <host:port>', 'where to answer /healthz, /readyz and /metrics, or off')
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LOG_LEVELS))
+    .option('--takeover', 'replace a socket on which another provider answers')
     .action(async (flags) => (await import('./commands/serve.ts')).serve(flags))
 
   root

@@ -95,7 +95,7 @@ export const ConfigSchema = v.strictObject({
   limits: v.optional(
     v.strictObject({
       running: v.optional(Count, 16),
-      inFlightBytes: v.optional(Size, '32MiB'),
+      inFlightBytes: v.optional(Size, '16MiB'),
       responseBytes: v.optional(Size, '4MiB'),
       fileBytes: v.optional(Size, '1MiB'),
       objects: v.optional(Count, 1000),
