@@ -106,7 +106,15 @@ export const ConfigSchema = v.strictObject({
   ),
   backends: v.optional(v.record(v.string(), v.unknown()), {}),
   kubernetes: v.optional(Kubernetes, {}),
-  node: v.optional(v.strictObject({ name: v.optional(Text), pool: v.optional(Text) }), {}),
+  node: v.optional(
+    v.strictObject({
+      name: v.optional(Text),
+      pool: v.optional(Text),
+      stateDir: v.optional(Text),
+      versionKeyFile: v.optional(Text),
+    }),
+    {},
+  ),
   adapters: v.optional(v.array(Text), []),
 })
 
