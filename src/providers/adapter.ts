@@ -14,6 +14,7 @@
 import type { GenericSchema } from 'valibot'
 import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { Meter } from '../telemetry/metrics.ts'
 import type { SecretBytes } from '../telemetry/secret-bytes.ts'
 
 export { SecretBytes } from '../telemetry/secret-bytes.ts'
@@ -185,6 +186,22 @@ export interface FileOutput extends OutputBase {
   readonly select?: Select
   /** Id reported with the version. Default: the path. */
   readonly versionId?: string
+  /**
+   * The version to report where the store has none ({@link Value.version} empty), for a dialect whose
+   * versions other tools know. Keyed with the node's version key. Default: a keyed digest of path and
+   * contents.
+   */
+  readonly version?: (made: VersionFacts) => string
+}
+
+/** What a version can be made from. */
+export interface VersionFacts {
+  /** Secret of this node, at least 16 bytes: the same for all mounts while the node's state lives. */
+  readonly key: Uint8Array
+  /** The file's bytes. */
+  readonly contents: Uint8Array
+  /** The fetched bytes that {@link FileOutput.select} was given. */
+  readonly value: Uint8Array
 }
 
 /** As many files as the value has {@link Value.parts}: `<into>/<part name>`. */
@@ -356,6 +373,7 @@ export interface Backend<Store = unknown, Ref = unknown> {
 export interface Adapter {
   readonly dialects?: readonly Dialect[]
   readonly backends?: readonly BackendFactory[]
+  readonly keyServices?: readonly KeyServiceFactory[]
 }
 
 export interface BackendFactory {
@@ -363,6 +381,28 @@ export interface BackendFactory {
   /** Shape of `backends.<kind>` in the configuration file. Default: no settings. */
   readonly settingsSchema?: GenericSchema
   create(context: BackendContext): Backend
+}
+
+/** Unwraps the data keys of documents that a vendor's key service protects (sops A10). */
+export interface KeyService {
+  /** Kind of the documents' entries, e.g. `hc_vault`. */
+  readonly kind: string
+  /**
+   * The plaintext of an entry, asked for with the host's identity. Everything in the entry is hostile:
+   * nothing may be sent to an address that the operator has not listed.
+   * @param version version of the tool that wrote the document
+   * @throws BackendError
+   */
+  unwrap(entry: { readonly kind: string }, host: Host, version: string): Promise<Buffer>
+}
+
+export interface KeyServiceFactory {
+  /** Kind of the documents' entries that it unwraps. */
+  readonly kind: string
+  /** Key below `backends` in the configuration. The service is on only where that key is present. */
+  readonly settingsName: string
+  readonly settingsSchema: GenericSchema
+  create(context: BackendContext): KeyService
 }
 
 /** What a backend is made from, once for the process. */
@@ -373,4 +413,20 @@ export interface BackendContext {
   readonly http: HttpClient
   /** Environment of the process: only for variables that the vendor's spec lists. */
   readonly env: Readonly<Record<string, string | undefined>>
+  readonly meter: Meter
+  /** News of this node's pods, for what must be given back. Absent without a Kubernetes API. */
+  readonly pods?: PodWatch
+  /** The service for entries of `kind`; `undefined` where the operator has not switched it on. */
+  keyService(kind: string): Promise<KeyService | undefined>
+}
+
+/** Says when pods of this node are gone. */
+export interface PodWatch {
+  /** False while the API cannot be asked: then nobody is reported as gone. */
+  readonly watching: () => boolean
+  /**
+   * Calls `listener` with the UID of each pod of `held` that is gone. Nothing is asked while `held` is
+   * empty. Returns how to stop it.
+   */
+  onGone(held: () => Iterable<string>, listener: (podUid: string) => void): () => void
 }
