@@ -2,6 +2,7 @@
  * Owns a node for the suites over the real process: an embedded store, an identity, `keyferry serve`
  * with its configuration, and the driver's side, all below one directory that goes away afterwards.
  */
+import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -130,14 +131,21 @@ export async function sopsNode(): Promise<SopsNode> {
   }
 }
 
-/** A volume of pod `web-0` of `shop/web` with these parameters of `provider: sops`. */
+/**
+ * A volume of pod `web-0` of `shop/web` with these parameters of `provider: sops`. Its class has a name of its
+ * own, so that volumes which are published at once do not replace each other's.
+ */
 export function sopsVolume(
   parameters: Readonly<Record<string, string>>,
   changes: Partial<VolumeRequest> = {},
 ): VolumeRequest {
   return {
     pod: { name: 'web-0', namespace: 'shop', serviceAccount: 'web' },
-    spc: { name: 'secrets', provider: 'sops', parameters },
+    spc: { name: className(parameters), provider: 'sops', parameters },
     ...changes,
   }
+}
+
+function className(parameters: Readonly<Record<string, string>>): string {
+  return `secrets-${createHash('sha256').update(JSON.stringify(parameters)).digest('hex').slice(0, 12)}`
 }
