@@ -1,0 +1,100 @@
+/**
+ * Owns how AWS's SDK clients are built: our own HTTP underneath (pool, caps, deadlines, address guard),
+ * no retries of their own, and never the SDK's search for credentials.
+ */
+import type { HttpClient, HttpRequest } from '../../net/http.ts'
+import type { AwsEnvironment, AwsService } from './settings.ts'
+
+/** Temporary credentials of one identity. Handed to the SDK only; held in closures, never in fields. */
+export interface AwsCredentials {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  readonly sessionToken: string
+  readonly expiration: Date
+}
+
+/** How the SDK asks for credentials; `undefined` is the node's own chain (`identity: node`). */
+export type CredentialSource = (() => Promise<AwsCredentials>) | 'node'
+
+/** A request as the SDK signed it. */
+interface SdkRequest {
+  readonly method: string
+  readonly protocol: string
+  readonly hostname: string
+  readonly port?: number
+  readonly path: string
+  readonly query?: Readonly<Record<string, string | string[] | null>>
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string | Uint8Array
+}
+
+interface SdkReply {
+  readonly response: {
+    readonly statusCode: number
+    readonly headers: Record<string, string>
+    readonly body: Uint8Array
+  }
+}
+
+function urlOf(request: SdkRequest): string {
+  const query = Object.entries(request.query ?? {})
+    .flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).map((one) => [name, one] as const))
+    .map(([name, value]) =>
+      value === null ? encodeURIComponent(name) : `${encodeURIComponent(name)}=${encodeURIComponent(value)}`,
+    )
+    .join('&')
+  const port = request.port === undefined ? '' : `:${request.port}`
+  return `${request.protocol}//${request.hostname}${port}${request.path}${query === '' ? '' : `?${query}`}`
+}
+
+/** The SDK's request handler on top of {@link HttpClient}. One serves every client of a backend. */
+export function requestHandler(http: HttpClient, environment: AwsEnvironment) {
+  return {
+    metadata: { handlerProtocol: 'http/1.1' },
+    async handle(request: SdkRequest, options: { readonly abortSignal?: unknown } = {}): Promise<SdkReply> {
+      const { host: _host, 'content-length': _length, ...headers } = request.headers
+      const reply = await http.send({
+        method: request.method as HttpRequest['method'],
+        url: urlOf(request),
+        headers,
+        ...(request.body === undefined ? {} : { body: request.body }),
+        to: environment.to,
+        signal: options.abortSignal as AbortSignal,
+        timeoutMs: environment.requestTimeoutMs,
+      })
+      return { response: { statusCode: reply.status, headers: { ...reply.headers }, body: reply.body } }
+    },
+    updateHttpClientConfig: () => {},
+    httpHandlerConfigs: () => ({}),
+    destroy: () => {},
+  }
+}
+
+/** Configuration that every SDK client gets. */
+export function clientConfig(
+  http: HttpClient,
+  environment: AwsEnvironment,
+  service: AwsService,
+  region: string,
+  credentials: CredentialSource,
+) {
+  const endpoint = environment.endpoint(service, region)
+  return {
+    region,
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(credentials === 'node'
+      ? {}
+      : {
+          credentials,
+          credentialDefaultProvider: () => () => Promise.reject(new Error('no default credentials')),
+        }),
+    maxAttempts: 1,
+    retryMode: 'standard',
+    defaultsMode: 'standard' as const,
+    authSchemePreference: [],
+    useFipsEndpoint: environment.fips,
+    useDualstackEndpoint: environment.dualStack,
+    userAgentAppId: environment.appId,
+    requestHandler: requestHandler(http, environment),
+  }
+}
