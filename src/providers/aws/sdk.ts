@@ -98,3 +98,17 @@ export function clientConfig(
     requestHandler: requestHandler(http, environment),
   }
 }
+
+interface SkewError {
+  readonly $metadata?: { readonly clockSkewCorrected?: boolean }
+}
+
+/** The SDK learns the service's clock from a refusal; the next signature is right then. */
+export async function againAfterClockSkew<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call()
+  } catch (error) {
+    if ((error as SkewError).$metadata?.clockSkewCorrected !== true) throw error
+    return call()
+  }
+}
