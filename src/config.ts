@@ -1,0 +1,199 @@
+/** Owns the node's configuration file: its shape, its defaults, and errors that name file and line. */
+import { readFile } from 'node:fs/promises'
+import * as v from 'valibot'
+import { isNode, LineCounter, parseDocument, type Document } from 'yaml'
+import { LOG_LEVELS } from './telemetry/log.ts'
+
+/** Where the driver looks for sockets by default, in its order (driver.md section 2). */
+export const DEFAULT_SOCKET_DIRECTORIES = [
+  '/etc/kubernetes/secrets-store-csi-providers',
+  '/var/run/secrets-store-csi-providers',
+] as const
+
+export const DEFAULT_CONFIG_FILE = '/etc/keyferry/config.yaml'
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
+const SIZES: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
+
+/** A span of time such as `30s`, `250ms`, `5m`, `1h` or `0`, read as milliseconds. */
+const Duration = v.pipe(
+  v.union([v.string(), v.number()]),
+  v.check(
+    (text) => quantity(text, UNITS) !== undefined,
+    'is not a duration; write it like 30s, 250ms, 5m or 0',
+  ),
+  v.transform((text) => quantity(text, UNITS) ?? 0),
+)
+
+/** An amount of memory such as `32MiB` or `512KiB`, read as bytes. */
+const Size = v.pipe(
+  v.union([v.string(), v.number()]),
+  v.check(
+    (text) => quantity(text, SIZES) !== undefined,
+    'is not a size; write it like 32MiB, 512KiB or a number of bytes',
+  ),
+  v.transform((text) => quantity(text, SIZES) ?? 0),
+)
+
+const Count = v.pipe(v.number(), v.integer(), v.minValue(1))
+const Text = v.pipe(v.string(), v.minLength(1))
+
+function quantity(text: string | number, units: Readonly<Record<string, number>>): number | undefined {
+  const match = /^(\d{1,12})(ms|s|m|h|B|KiB|MiB|GiB)?$/.exec(String(text))
+  if (!match) return undefined
+  const [, digits, unit] = match
+  if (unit === undefined) return units === SIZES || digits === '0' ? Number(digits) : undefined
+  const factor = units[unit]
+  return factor === undefined ? undefined : Number(digits) * factor
+}
+
+/** Host and port, e.g. `127.0.0.1:9090` or `[::1]:9090`. */
+const Address = v.union([
+  v.literal('off'),
+  v.pipe(v.string(), v.regex(/^(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}$/, 'is not HOST:PORT or off')),
+])
+
+const Kubernetes = v.union([
+  v.literal('off'),
+  v.strictObject({
+    server: v.optional(v.pipe(v.string(), v.url())),
+    tokenFile: v.optional(Text),
+    caFile: v.optional(Text),
+  }),
+])
+
+/** The configuration file. Every key is optional; an unknown key is an error (threat model T28). */
+export const ConfigSchema = v.strictObject({
+  sockets: v.optional(
+    v.strictObject({
+      directories: v.optional(v.array(Text)),
+      dialects: v.optional(
+        v.array(v.pipe(v.string(), v.regex(/^[a-zA-Z0-9_-]{1,30}$/, 'is not a provider name'))),
+      ),
+      takeover: v.optional(v.boolean(), false),
+    }),
+    {},
+  ),
+  admin: v.optional(v.strictObject({ address: v.optional(Address, 'off') }), {}),
+  log: v.optional(
+    v.strictObject({
+      level: v.optional(v.picklist(LOG_LEVELS), 'info'),
+      audit: v.optional(v.picklist(['stdout', 'stderr', 'off']), 'stdout'),
+    }),
+    {},
+  ),
+  policy: v.optional(v.strictObject({ profile: v.optional(v.picklist(['compat']), 'compat') }), {}),
+  cache: v.optional(
+    v.strictObject({
+      freshFor: v.optional(Duration, '30s'),
+      staleIfError: v.optional(Duration, 0),
+      immutableFor: v.optional(Duration, '1h'),
+      maxBytes: v.optional(Size, '16MiB'),
+    }),
+    {},
+  ),
+  limits: v.optional(
+    v.strictObject({
+      running: v.optional(Count, 16),
+      inFlightBytes: v.optional(Size, '32MiB'),
+      responseBytes: v.optional(Size, '4MiB'),
+      fileBytes: v.optional(Size, '1MiB'),
+      objects: v.optional(Count, 1000),
+      budget: v.optional(Duration, '90s'),
+      drain: v.optional(Duration, '20s'),
+    }),
+    {},
+  ),
+  backends: v.optional(v.record(v.string(), v.unknown()), {}),
+  kubernetes: v.optional(Kubernetes, {}),
+  node: v.optional(v.strictObject({ name: v.optional(Text), pool: v.optional(Text) }), {}),
+  adapters: v.optional(v.array(Text), []),
+})
+
+export type Config = v.InferOutput<typeof ConfigSchema>
+
+/** The configuration file cannot be used. The message is `file:line:column: reason`. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/** What a configuration without a file says. */
+export function defaultConfig(): Config {
+  return v.parse(ConfigSchema, {})
+}
+
+/** A configuration that knows the line of each of its values. */
+export interface LoadedConfig {
+  readonly config: Config
+  /** The error for the value at `path`, e.g. `['backends', 'sops', 'roots']`. */
+  fault(path: readonly (string | number)[], reason: string): ConfigError
+}
+
+/**
+ * Reads a configuration file.
+ * @throws ConfigError naming file, line and reason.
+ */
+export async function loadConfig(file: string): Promise<LoadedConfig> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
+    throw new ConfigError(`${file}: cannot be read (${code})`)
+  }
+  return parseConfig(file, text)
+}
+
+/** Reads the text of a configuration file; `file` is used in errors only. @throws ConfigError */
+export function parseConfig(file: string, text: string): LoadedConfig {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, merge: false, uniqueKeys: true })
+  const at = (offset: number): string => {
+    const { line, col } = lines.linePos(offset)
+    return `${file}:${line}:${col}`
+  }
+  const [problem] = document.errors
+  if (problem)
+    throw new ConfigError(
+      `${at(problem.pos[0])}: ${problem.message.split('\n')[0]?.replace(/ at line \d+.*$/, '')}`,
+    )
+  const fault = (path: readonly (string | number)[], reason: string): ConfigError =>
+    new ConfigError(
+      `${at(offsetOf(document, path))}: ${path.length > 0 ? `${path.join('.')} ` : ''}${reason}`,
+    )
+  const data: unknown = document.toJS({ maxAliasCount: 100 }) ?? {}
+  if (Array.isArray(data)) throw fault([], 'the configuration must be a mapping, not a list')
+  const result = v.safeParse(ConfigSchema, data)
+  if (!result.success) throw fault(...issueOf(result.issues))
+  return { config: result.output, fault }
+}
+
+/** Path and reason of the first issue that a schema found. */
+export function issueOf(
+  issues: readonly [v.BaseIssue<unknown>, ...v.BaseIssue<unknown>[]],
+): [(string | number)[], string] {
+  const issue = mostSpecific(issues[0])
+  const path = (issue.path ?? []).map((item) => (typeof item.key === 'number' ? item.key : String(item.key)))
+  if (issue.type === 'strict_object' && issue.expected === 'never') return [path, 'is not a known key']
+  return [path, issue.message.startsWith('is not') ? issue.message : lowerFirst(issue.message)]
+}
+
+/** Of a union's alternatives the one that got furthest says best what is wrong. */
+function mostSpecific(issue: v.BaseIssue<unknown>): v.BaseIssue<unknown> {
+  const depth = (one: v.BaseIssue<unknown>): number => one.path?.length ?? 0
+  const deepest = issue.issues?.toSorted((a, b) => depth(b) - depth(a))[0]
+  return deepest && depth(deepest) > depth(issue) ? deepest : issue
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1)
+}
+
+/** Where the value at `path` stands, or the closest of its ancestors that has a place. */
+function offsetOf(document: Document, path: readonly (string | number)[]): number {
+  for (let length = path.length; length > 0; length -= 1) {
+    const node = document.getIn(path.slice(0, length), true)
+    if (isNode(node) && node.range) return node.range[0]
+  }
+  return 0
+}

@@ -1,0 +1,67 @@
+/** Owns the last step: files of all outputs → one complete answer with unique ids, or one failure. */
+import type { Plan } from '../providers/adapter.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { MountAnswer } from './answer.ts'
+import { MountFailure } from './errors.ts'
+import { collisions } from './outputs.ts'
+import type { Rendered, RenderedFile } from './render.ts'
+
+/** The complete answer, or one failure: a partial file set would delete files (driver.md section 8.6). */
+export function assembleAnswer(
+  plan: Plan,
+  rendered: readonly Rendered[],
+  log: Logger,
+): MountAnswer | MountFailure {
+  const failures = rendered.flatMap((one) => ('failure' in one ? [one.failure] : []))
+  const [first, ...rest] = failures
+  if (first) return new MountFailure([first, ...rest])
+  const named = rendered.flatMap((one, index) =>
+    'files' in one ? one.files.map((file) => ({ ...file, object: plan.outputs[index]?.object ?? '' })) : [],
+  )
+  const files = plan.duplicates === 'last-wins' ? lastWins(named, log) : named
+  const problems = collisions(files)
+  if (problems.length > 0) return MountFailure.ofProblems(problems)
+  if (files.length === 0) {
+    return MountFailure.of(
+      'not-found',
+      'NO_FILES',
+      'none of the objects exists, and a volume cannot be empty',
+      'Create one of the optional objects, or add one that always exists',
+    )
+  }
+  return {
+    files: files.map(({ path, mode, contents }) => ({ path, mode, contents })),
+    versions: versionsOf(files),
+    release: () => {
+      for (const { contents } of named) contents.fill(0)
+    },
+  }
+}
+
+function lastWins<F extends RenderedFile & { object: string }>(files: readonly F[], log: Logger): F[] {
+  const byPath = new Map<string, F>()
+  for (const file of files) {
+    const other = byPath.get(file.path)
+    if (other)
+      log.warn('two objects have one file name; the later one wins', {
+        objects: [other.object, file.object],
+      })
+    byPath.set(file.path, file)
+  }
+  return [...byPath.values()]
+}
+
+/** Ids are unique: files that share one id are told apart by a version made of all of theirs. */
+function versionsOf(files: readonly RenderedFile[]): { id: string; version: string }[] {
+  const byId = new Map<string, string>()
+  for (const { id, version } of files) {
+    const other = byId.get(id)
+    byId.set(id, other === undefined || other === version ? version : `${other},${version}`)
+  }
+  return [...byId].map(([id, version]) => ({ id, version }))
+}
+
+/** Overwrites files that will not be answered. */
+export function wipeFiles(rendered: readonly Rendered[]): void {
+  for (const one of rendered) if ('files' in one) for (const file of one.files) file.contents.fill(0)
+}

@@ -1,0 +1,94 @@
+/** Owns what a mount leaves behind: audit records and object counts (T27). */
+import type { Plan } from '../providers/adapter.ts'
+import type { Audit, AuditRecord } from '../telemetry/audit.ts'
+import type { Meter } from '../telemetry/metrics.ts'
+import type { MountAnswer, MountContext } from './answer.ts'
+import { MountFailure } from './errors.ts'
+import type { Rendered } from './render.ts'
+import type { MountRequest } from './request.ts'
+
+export interface ReportOptions {
+  readonly audit: Audit
+  readonly meter: Meter
+}
+
+/** What every audit record of a mount says. */
+function auditBase(
+  request: MountRequest,
+  context: MountContext,
+): Pick<AuditRecord, 'namespace' | 'serviceAccount' | 'pod' | 'podUid' | 'secretProviderClass' | 'provider'> {
+  return {
+    namespace: request.pod.namespace,
+    serviceAccount: request.pod.serviceAccount,
+    pod: request.pod.name,
+    podUid: request.pod.uid,
+    secretProviderClass: request.secretProviderClass,
+    provider: context.provider,
+  }
+}
+
+/** A mount that was refused before anything was fetched: one record for the object at fault, or for all (`*`). */
+export function reportRefusal(
+  options: ReportOptions,
+  request: MountRequest,
+  context: MountContext,
+  error: MountFailure,
+  latencyMs: number,
+): void {
+  const [first] = error.failures
+  options.audit({
+    ...auditBase(request, context),
+    backend: '',
+    store: undefined,
+    identity: 'pod',
+    object: first?.object ?? '*',
+    files: [],
+    version: undefined,
+    outcome: 'failed',
+    kind: error.kind,
+    code: first?.code,
+    from: 'none',
+    latencyMs,
+  })
+}
+
+/** One record per object of a mount that got as far as fetching. */
+export function report(
+  options: ReportOptions,
+  request: MountRequest,
+  context: MountContext,
+  plan: Plan,
+  rendered: readonly Rendered[],
+  settled: MountAnswer | MountFailure,
+  latencyMs: number,
+): void {
+  for (const [index, output] of plan.outputs.entries()) {
+    const one = rendered[index]
+    if (!one) continue
+    const failure = 'failure' in one ? one.failure : undefined
+    const files = 'files' in one ? one.files : []
+    const omitted = 'files' in one && one.omitted === true
+    const from = 'from' in one ? one.from : 'none'
+    const outcome: AuditRecord['outcome'] =
+      failure || settled instanceof MountFailure ? 'failed' : omitted ? 'omitted' : 'delivered'
+    options.meter.count('keyferry_objects_total', {
+      backend: output.source.backend,
+      outcome: failure?.kind ?? outcome,
+      from,
+    })
+    options.audit({
+      ...auditBase(request, context),
+      backend: output.source.backend,
+      store: output.source.name,
+      identity: output.source.identity,
+      object: output.object,
+      files: files.map((file) => file.path),
+      version: outcome === 'delivered' ? files[0]?.version : undefined,
+      outcome,
+      kind: failure?.kind,
+      code: failure?.code,
+      from,
+      latencyMs,
+    })
+  }
+}

@@ -1,0 +1,359 @@
+/**
+ * Owns the way from sources to values: fresh cache → join a fetch in flight → batch → retry →
+ * stale value on outage (design.md sections 3 and 6).
+ */
+import {
+  BackendError,
+  type Backend,
+  type ErrorKind,
+  type Host,
+  type Identity,
+  type Source,
+  type Value,
+} from '../providers/adapter.ts'
+import type { Provenance } from '../telemetry/audit.ts'
+import type { Meter } from '../telemetry/metrics.ts'
+import { SecretBytes } from '../telemetry/secret-bytes.ts'
+import { holdUncached, ValueCache, type Held } from './value-cache.ts'
+
+export interface CacheSettings {
+  /** Identical requests within this many milliseconds cost one call; 0 switches that off. */
+  readonly freshForMs: number
+  /** How old a value may be that is served when its backend cannot answer; 0: never. */
+  readonly staleIfErrorMs: number
+  /** How long a version that can never change is kept. */
+  readonly immutableForMs: number
+  readonly maxBytes: number
+}
+
+export interface ResolverOptions {
+  readonly backend: (kind: string) => Promise<Backend>
+  readonly cache: CacheSettings
+  readonly meter: Meter
+  readonly now: () => number
+  /** 0 ≤ x < 1; spreads retries. */
+  readonly random: () => number
+}
+
+/** The mount that asks. */
+export interface Caller {
+  /** Part of every key: what is fetched for one identity is never given to another. */
+  identityKey(identity: Identity): string
+  /** A host for a fetch in this mount's name. */
+  host(source: Source, signal: AbortSignal): Host
+  readonly signal: AbortSignal
+  /** End of the mount's budget, milliseconds since the epoch. */
+  readonly deadline: number
+}
+
+/** What became of one source. */
+export type Resolution = (Held & { readonly from: Provenance }) | BackendError
+
+export interface Resolver {
+  /** One resolution per source, in input order. Never throws. The caller releases what it was given. */
+  resolve(sources: readonly Source[], caller: Caller): Promise<readonly Resolution[]>
+  /** Forgets every value, so that the next mounts fetch anew. */
+  clear(): void
+}
+
+/** Failures that may pass by themselves: retried inside a mount, and hidden by `staleIfError`. */
+export const TRANSIENT: ReadonlySet<ErrorKind> = new Set<ErrorKind>(['throttled', 'unavailable', 'timeout'])
+
+const MAX_ATTEMPTS = 3
+const RETRY_BASE_MS = 200
+/** A mount that would have to wait longer than this for one retry fails instead: kubelet comes again. */
+const MAX_RETRY_WAIT_MS = 10_000
+
+/** What a fetch brings for one key. The hold is the batch's own: waiters share it. */
+type Fetched = Held | BackendError
+
+/** A fetch that several mounts may wait for; it ends early only when all of them have gone. */
+interface Batch {
+  waiters: number
+  readonly controller: AbortController
+  readonly results: Promise<ReadonlyMap<string, Fetched>>
+  readonly keys: readonly string[]
+}
+
+interface Wanted {
+  readonly key: string
+  readonly source: Source
+}
+
+export function createResolver(options: ResolverOptions): Resolver {
+  const { cache: settings, meter, now } = options
+  const cache = new ValueCache(settings.maxBytes)
+  /** Fetches in flight, by key. */
+  const flights = new Map<string, Batch>()
+  const keepMs = Math.max(settings.freshForMs, settings.staleIfErrorMs)
+
+  function fresh(key: string): Held | undefined {
+    const held = cache.get(key, now())
+    if (!held) return undefined
+    const limit = held.value.immutable
+      ? Math.max(settings.immutableForMs, settings.freshForMs)
+      : settings.freshForMs
+    if (settings.freshForMs > 0 && held.ageMs < limit) return held
+    held.release()
+    return undefined
+  }
+
+  function stale(key: string, error: BackendError): Held | undefined {
+    if (settings.staleIfErrorMs === 0 || !TRANSIENT.has(error.kind)) return undefined
+    const held = cache.get(key, now())
+    if (!held) return undefined
+    if (held.ageMs <= settings.staleIfErrorMs) return held
+    held.release()
+    return undefined
+  }
+
+  function arrived(key: string, value: Value): Held {
+    if (keepMs === 0) return holdUncached(value)
+    const held = cache.put(key, value, now())
+    meter.gauge('keyferry_cache_bytes', cache.bytes)
+    return held
+  }
+
+  async function fetchBatch(
+    wanted: readonly Wanted[],
+    caller: Caller,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, Fetched>> {
+    const results = new Map<string, Fetched>()
+    const first = wanted[0]
+    if (!first) return results
+    const backend = await options.backend(first.source.backend)
+    const host = caller.host(first.source, signal)
+    let left = wanted
+    for (let attempt = 1; left.length > 0; attempt += 1) {
+      const answers = await callBackend(backend, left, host)
+      meter.count('keyferry_backend_calls_total', { backend: backend.kind, outcome: outcomeOf(answers) })
+      const again: Wanted[] = []
+      let waitMs = 0
+      for (const [index, item] of left.entries()) {
+        const answer = answers[index] ?? brokenAdapter(backend.kind)
+        if (answer instanceof BackendError) {
+          if (TRANSIENT.has(answer.kind) && attempt < MAX_ATTEMPTS) {
+            again.push(item)
+            waitMs = Math.max(waitMs, answer.retryAfterMs ?? 0)
+          }
+          results.set(item.key, answer)
+        } else {
+          results.set(item.key, arrived(item.key, answer))
+        }
+      }
+      const backoff = RETRY_BASE_MS * 2 ** (attempt - 1) * (0.5 + options.random())
+      waitMs = Math.max(waitMs, backoff)
+      if (again.length === 0 || waitMs > MAX_RETRY_WAIT_MS || now() + waitMs >= caller.deadline) break
+      await pause(waitMs, signal)
+      if (signal.aborted) break
+      left = again
+    }
+    return results
+  }
+
+  function launch(wanted: readonly Wanted[], caller: Caller): void {
+    const controller = new AbortController()
+    const keys = wanted.map(({ key }) => key)
+    const results = fetchBatch(wanted, caller, controller.signal).catch((error: unknown) => {
+      const failure = asBackendError(error)
+      return new Map<string, Fetched>(keys.map((key) => [key, failure]))
+    })
+    const batch: Batch = { waiters: 0, controller, results, keys }
+    for (const key of keys) flights.set(key, batch)
+    void results.then(() => land(batch))
+  }
+
+  /** From now on nobody can join the batch. */
+  function land(batch: Batch): void {
+    for (const key of batch.keys) if (flights.get(key) === batch) flights.delete(key)
+  }
+
+  /** The last waiter has gone: an unfinished fetch is ended, and the batch's own holds are let go. */
+  function abandon(batch: Batch): void {
+    land(batch)
+    batch.controller.abort()
+    void batch.results.then((results) => {
+      for (const fetched of results.values()) if (!(fetched instanceof BackendError)) fetched.release()
+    })
+  }
+
+  async function join(key: string, batch: Batch, caller: Caller): Promise<Resolution> {
+    batch.waiters += 1
+    try {
+      const fetched = await orAborted(
+        batch.results.then((results) => results.get(key) ?? noAnswer()),
+        caller.signal,
+      )
+      if (!(fetched instanceof BackendError)) return { ...fetched.share(), from: 'backend' }
+      const old = stale(key, fetched)
+      return old ? { ...old, from: 'stale' } : fetched
+    } finally {
+      batch.waiters -= 1
+      if (batch.waiters === 0) abandon(batch)
+    }
+  }
+
+  return {
+    async resolve(sources, caller) {
+      if (keepMs > 0) cache.deleteOlderThan(now() - Math.max(keepMs, settings.immutableForMs))
+      const wanted: (Wanted & { readonly backend: Backend })[] = []
+      for (const source of sources) {
+        const backend = await options.backend(source.backend)
+        wanted.push({ source, backend, key: sourceKey(source, backend, caller) })
+      }
+      // From here to the joins nothing waits, so that no batch can end before its first waiter is counted.
+      const answers = new Map<string, Promise<Resolution>>()
+      const batches = new Map<string, (typeof wanted)[number][]>()
+      const missing = new Set<string>()
+      for (const item of wanted) {
+        if (answers.has(item.key) || missing.has(item.key)) continue
+        const held = fresh(item.key)
+        if (held) {
+          answers.set(item.key, Promise.resolve({ ...held, from: 'cache' }))
+        } else {
+          missing.add(item.key)
+          if (!flights.has(item.key)) append(batches, batchKey(item.source), item)
+        }
+      }
+      for (const items of batches.values()) {
+        const size = items[0]?.backend.maxBatch ?? items.length
+        for (let at = 0; at < items.length; at += size) launch(items.slice(at, at + size), caller)
+      }
+      for (const key of missing) {
+        const batch = flights.get(key)
+        answers.set(key, batch ? join(key, batch, caller) : Promise.resolve(noAnswer()))
+      }
+      return Promise.all(wanted.map(({ key }) => answers.get(key) ?? Promise.resolve(noAnswer())))
+    },
+    clear: () => cache.clear(),
+  }
+}
+
+/** Equal for two sources exactly when they may share a value. No part can run into the next: it is JSON. */
+export function sourceKey(source: Source, backend: Backend, caller: Pick<Caller, 'identityKey'>): string {
+  return JSON.stringify([
+    source.backend,
+    canonical(source.store),
+    backend.refKey(source.ref),
+    caller.identityKey(source.identity),
+  ])
+}
+
+function batchKey(source: Source): string {
+  return JSON.stringify([source.backend, canonical(source.store), source.identity])
+}
+
+/** Plain data with its keys in order, so that equal settings give equal texts. */
+function canonical(data: unknown): unknown {
+  if (Array.isArray(data)) return data.map(canonical)
+  if (typeof data !== 'object' || data === null) return data
+  return Object.entries(data)
+    .filter(([, value]) => value !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+    .map(([key, value]) => [key, canonical(value)])
+}
+
+async function callBackend(
+  backend: Backend,
+  wanted: readonly Wanted[],
+  host: Host,
+): Promise<readonly (Value | BackendError)[]> {
+  const store = wanted[0]?.source.store
+  try {
+    const answers = await backend.resolve(
+      store,
+      wanted.map(({ source }) => source.ref),
+      host,
+    )
+    if (!Array.isArray(answers) || answers.length !== wanted.length)
+      return wanted.map(() => brokenAdapter(backend.kind))
+    return answers.map((answer) =>
+      isValue(answer) || answer instanceof BackendError ? answer : brokenAdapter(backend.kind),
+    )
+  } catch (error) {
+    if (!(error instanceof BackendError)) {
+      host.log.error('backend threw something that is not a BackendError', {
+        backend: backend.kind,
+        error: error instanceof Error ? error.name : typeof error,
+      })
+    }
+    const failure = asBackendError(error)
+    return wanted.map(() => failure)
+  }
+}
+
+function isValue(answer: unknown): answer is Value {
+  return (
+    typeof answer === 'object' && answer !== null && 'bytes' in answer && answer.bytes instanceof SecretBytes
+  )
+}
+
+/** What an adapter threw, without what it may have put into the text. */
+function asBackendError(error: unknown): BackendError {
+  if (error instanceof BackendError) return error
+  return new BackendError({
+    kind: 'internal',
+    code: 'INTERNAL',
+    message: 'the backend failed in a way it should not',
+    remedy: "Look for 'backend threw' in the provider's log and report it",
+  })
+}
+
+function brokenAdapter(kind: string): BackendError {
+  return new BackendError({
+    kind: 'internal',
+    code: 'INTERNAL',
+    message: `the adapter ${kind} gave no usable answer`,
+  })
+}
+
+function noAnswer(): BackendError {
+  return new BackendError({
+    kind: 'internal',
+    code: 'INTERNAL',
+    message: 'no answer was kept for this object',
+  })
+}
+
+function outcomeOf(answers: readonly (Value | BackendError)[]): string {
+  return answers.find((answer) => answer instanceof BackendError)?.kind ?? 'ok'
+}
+
+function append<K, V>(map: Map<K, V[]>, key: K, value: V): void {
+  const list = map.get(key)
+  if (list) list.push(value)
+  else map.set(key, [value])
+}
+
+async function orAborted(outcome: Promise<Fetched>, signal: AbortSignal): Promise<Fetched> {
+  const timedOut = (): BackendError =>
+    new BackendError({
+      kind: 'timeout',
+      code: 'BUDGET_EXHAUSTED',
+      message: "the backend did not answer within the mount's time budget",
+      remedy: 'Check that the backend can be reached from this node; kubelet tries again by itself',
+    })
+  if (signal.aborted) return timedOut()
+  const { promise, resolve } = Promise.withResolvers<Fetched>()
+  const onAbort = (): void => resolve(timedOut())
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([outcome, promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal.addEventListener('abort', done, { once: true })
+    if (signal.aborted) done()
+  })
+}

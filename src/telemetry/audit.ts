@@ -1,0 +1,42 @@
+/** Owns the audit record: one JSON line per object of a mount, who got what and how it ended (T27). */
+
+/** Where a value came from. */
+export type Provenance = 'backend' | 'cache' | 'stale' | 'none'
+
+export interface AuditRecord {
+  readonly namespace: string
+  readonly serviceAccount: string
+  readonly pod: string
+  readonly podUid: string
+  /** SecretProviderClass; absent where the driver does not say. */
+  readonly secretProviderClass: string | undefined
+  readonly provider: string
+  readonly backend: string
+  /** Name of the store in the configuration, where one was used. */
+  readonly store: string | undefined
+  /** Whose credentials were used. */
+  readonly identity: 'pod' | 'node'
+  readonly object: string
+  /** Files written for the object. */
+  readonly files: readonly string[]
+  /** Version reported to the driver; absent on failure. */
+  readonly version: string | undefined
+  readonly outcome: 'delivered' | 'omitted' | 'failed'
+  /** Error kind and code of a failure. */
+  readonly kind: string | undefined
+  readonly code: string | undefined
+  readonly from: Provenance
+  /** Milliseconds from the mount's start to the object's end. */
+  readonly latencyMs: number
+}
+
+/** Takes audit records; must not throw. */
+export type Audit = (record: AuditRecord) => void
+
+/** Writes each record as a JSON line that begins with `{"audit":"object","time":…`. */
+export function auditTo(write: (line: string) => void, now: () => Date = () => new Date()): Audit {
+  return (record) => write(`${JSON.stringify({ audit: 'object', time: now().toISOString(), ...record })}\n`)
+}
+
+/** Keeps no trace: for tests and the command line. */
+export const silentAudit: Audit = () => {}

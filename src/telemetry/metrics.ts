@@ -1,0 +1,111 @@
+/** Owns the counters and gauges of the process: what they are called, and how they are rendered. */
+
+import type { Counter, Gauge, Histogram } from 'prom-client'
+
+/** Label values; keep them few: backend, outcome, kind, never a name that a user chooses freely. */
+export type Labels = Readonly<Record<string, string>>
+
+/** Records figures. Names are those of {@link METRICS}. */
+export interface Meter {
+  count(name: MetricName, labels?: Labels, by?: number): void
+  gauge(name: MetricName, value: number, labels?: Labels): void
+  /** `seconds` goes into a histogram. */
+  time(name: MetricName, seconds: number, labels?: Labels): void
+}
+
+interface MetricFacts {
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly help: string
+  readonly labels: readonly string[]
+}
+
+/** Every metric there is. `docs/operations.md` lists the same table; a test compares them. */
+export const METRICS = {
+  keyferry_mounts_total: { type: 'counter', help: 'Mount calls answered', labels: ['provider', 'outcome'] },
+  keyferry_mount_seconds: { type: 'histogram', help: 'Time from call to answer', labels: ['provider'] },
+  keyferry_mounts_running: { type: 'gauge', help: 'Mounts being worked on', labels: [] },
+  keyferry_mounts_queued: { type: 'gauge', help: 'Mounts waiting for admission', labels: [] },
+  keyferry_objects_total: {
+    type: 'counter',
+    help: 'Objects delivered or failed',
+    labels: ['backend', 'outcome', 'from'],
+  },
+  keyferry_backend_calls_total: {
+    type: 'counter',
+    help: 'Batches sent to backends',
+    labels: ['backend', 'outcome'],
+  },
+  keyferry_sessions_opened_total: {
+    type: 'counter',
+    help: 'Credentials or clients opened',
+    labels: ['backend', 'outcome'],
+  },
+  keyferry_cache_bytes: { type: 'gauge', help: 'Secret bytes held in the value cache', labels: [] },
+  keyferry_node_identity_total: {
+    type: 'counter',
+    help: "Fetches with the provider's own identity",
+    labels: ['backend'],
+  },
+  keyferry_leases: { type: 'gauge', help: 'Leases held for running pods', labels: ['backend'] },
+  keyferry_lease_events_total: {
+    type: 'counter',
+    help: 'Leases issued, renewed, revoked, lost',
+    labels: ['backend', 'event'],
+  },
+  keyferry_connections_refused_total: {
+    type: 'counter',
+    help: 'Connections closed for breaking the protocol',
+    labels: ['reason'],
+  },
+  keyferry_identity_reload_failures_total: {
+    type: 'counter',
+    help: 'Failed reloads of key files',
+    labels: ['backend'],
+  },
+  keyferry_swap_enabled: {
+    type: 'gauge',
+    help: '1 when the node swaps: tmpfs may reach the disk',
+    labels: [],
+  },
+  keyferry_event_loop_lag_seconds: {
+    type: 'gauge',
+    help: 'Longest delay of the event loop since the last reading',
+    labels: [],
+  },
+} as const satisfies Record<string, MetricFacts>
+
+export type MetricName = keyof typeof METRICS
+
+/** Records nothing: for a process whose admin address is off. */
+export const silentMeter: Meter = { count: () => {}, gauge: () => {}, time: () => {} }
+
+/** A meter that can be read. */
+export interface ReadableMeter extends Meter {
+  /** Prometheus text format. */
+  text(): Promise<string>
+}
+
+/** A meter on prom-client, which is loaded only where somebody can read the figures. */
+export async function createMeter(): Promise<ReadableMeter> {
+  const prom = await import('prom-client')
+  const registry = new prom.Registry()
+  const counters = new Map<string, Counter>()
+  const gauges = new Map<string, Gauge>()
+  const histograms = new Map<string, Histogram>()
+  for (const [name, { type, help, labels }] of Object.entries(METRICS)) {
+    const options = { name, help, labelNames: [...labels], registers: [registry] }
+    if (type === 'counter') counters.set(name, new prom.Counter(options))
+    else if (type === 'gauge') gauges.set(name, new prom.Gauge(options))
+    else
+      histograms.set(
+        name,
+        new prom.Histogram({ ...options, buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60] }),
+      )
+  }
+  return {
+    count: (name, labels = {}, by = 1) => counters.get(name)?.inc(labels, by),
+    gauge: (name, value, labels = {}) => gauges.get(name)?.set(labels, value),
+    time: (name, seconds, labels = {}) => histograms.get(name)?.observe(labels, seconds),
+    text: () => registry.metrics(),
+  }
+}

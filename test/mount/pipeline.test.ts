@@ -1,0 +1,276 @@
+import { describe, expect, it } from 'vitest'
+import type { MountAnswer } from '../../src/mount/answer.ts'
+import type { MountFailure } from '../../src/mount/errors.ts'
+import { createPipeline, DEFAULT_LIMITS, type PipelineOptions } from '../../src/mount/pipeline.ts'
+import { compatPolicy } from '../../src/mount/policy.ts'
+import type { MountRequest } from '../../src/mount/request.ts'
+import { createResolver } from '../../src/mount/resolver.ts'
+import { keyedDigest } from '../../src/mount/versions.ts'
+import type { Dialect, Host } from '../../src/providers/adapter.ts'
+import type { AuditRecord } from '../../src/telemetry/audit.ts'
+import { silentLogger } from '../../src/telemetry/log.ts'
+import { silentMeter } from '../../src/telemetry/metrics.ts'
+import { SecretBytes } from '../../src/telemetry/secret-bytes.ts'
+import { memoryStore, type Held } from '../support/memory-adapter.ts'
+
+const POD = { name: 'web-0', namespace: 'shop', uid: 'u-1', serviceAccount: 'web' }
+
+function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {}) {
+  const store = memoryStore(held)
+  const records: AuditRecord[] = []
+  const dialect = store.adapter.dialects?.[0] as Dialect
+  const backend = store.adapter.backends?.[0]?.create({
+    settings: {},
+    log: silentLogger,
+    http: {} as never,
+    env: {},
+  })
+  let plans = 0
+  const pipeline = createPipeline({
+    dialect: () => Promise.resolve({ ...dialect, plan: (request) => ((plans += 1), dialect.plan(request)) }),
+    resolver: createResolver({
+      backend: async () => backend as never,
+      cache: { freshForMs: 0, staleIfErrorMs: 0, immutableForMs: 0, maxBytes: 1 << 20 },
+      meter: silentMeter,
+      now: Date.now,
+      random: () => 0,
+    }),
+    caller: (request, context) => ({
+      identityKey: (identity) =>
+        identity === 'node' ? 'node' : `${request.pod.namespace}/${request.pod.serviceAccount}`,
+      host: (_source, signal) => ({ signal, log: silentLogger }) as unknown as Host,
+      signal: context.signal,
+      deadline: context.deadline,
+    }),
+    addresses: () => Promise.resolve([]),
+    policy: compatPolicy,
+    digest: keyedDigest(Buffer.alloc(32, 7)),
+    limits: DEFAULT_LIMITS,
+    audit: (record) => records.push(record),
+    meter: silentMeter,
+    log: silentLogger,
+    now: Date.now,
+    ...changes,
+  })
+  const mount = (objects: string | undefined, more: Record<string, string> = {}): Promise<MountAnswer> => {
+    const request: MountRequest = {
+      pod: POD,
+      secretProviderClass: 'web-secrets',
+      parameters: new Map(Object.entries({ ...(objects !== undefined && { objects }), ...more })),
+      tokens: undefined,
+      nodePublishSecret: new Map([['k', SecretBytes.copyOf('v')]]),
+      defaultMode: 0o640,
+      targetPath: '',
+    }
+    return pipeline(request, {
+      provider: 'memory',
+      signal: AbortSignal.timeout(5_000),
+      deadline: Date.now() + 5_000,
+    })
+  }
+  return { store, records, mount, plans: () => plans }
+}
+
+const files = (answer: MountAnswer): unknown =>
+  answer.files.map(({ path, mode, contents }) => [path, mode.toString(8), contents.toString()])
+const failure = (promise: Promise<unknown>): Promise<MountFailure> =>
+  promise.then(
+    () => expect.unreachable('it succeeded'),
+    (error: unknown) => error as MountFailure,
+  )
+
+describe('a mount', () => {
+  it('driver 8.4 answers every file in the order of the SPC, with the default mode and one version each', async () => {
+    const { mount } = setUp({ a: { text: 'A', version: 'v1' }, b: { text: 'B' } })
+    const answer = await mount('x/b=b\na=a\nagain=a')
+    expect(files(answer)).toEqual([
+      ['x/b', '640', 'B'],
+      ['a', '640', 'A'],
+      ['again', '640', 'A'],
+    ])
+    expect(answer.versions).toEqual([
+      { id: 'x/b', version: expect.stringMatching(/^[0-9a-f]{32}$/) },
+      { id: 'a', version: 'v1' },
+      { id: 'again', version: 'v1' },
+    ])
+  })
+
+  it('T23 a version without the backend’s is a keyed digest: it changes with content and key, and is no plain hash', async () => {
+    const version = async (text: string, key: number): Promise<string | undefined> =>
+      (await setUp({ a: { text } }, { digest: keyedDigest(Buffer.alloc(32, key)) }).mount('f=a')).versions[0]
+        ?.version
+    const [one, same, otherText, otherKey] = await Promise.all([
+      version('s', 1),
+      version('s', 1),
+      version('t', 1),
+      version('s', 2),
+    ])
+    expect(one).toBe(same)
+    expect(new Set([one, otherText, otherKey]).size).toBe(3)
+    const { createHash } = await import('node:crypto')
+    for (const algorithm of ['md5', 'sha1', 'sha256', 'sha512']) {
+      const plain = createHash(algorithm).update('s').digest('hex')
+      expect(plain.startsWith(one ?? 'x')).toBe(false)
+    }
+  })
+
+  it('driver 8.6 any object’s failure fails the whole mount and names each failing one', async () => {
+    const { mount } = setUp({ a: { text: 'A' }, b: { fails: 'denied' } })
+    const error = await failure(mount('a=a\nb=b\nc=c'))
+    expect(error.grpcCode).toBe(7)
+    expect(error.message).toBe(
+      'FAULT: object "b": the store says denied [denied]; NOT_THERE: object "c": no key c [not-found]. Create it.',
+    )
+  })
+
+  it('driver 8.6 an optional object that does not exist is left out; one that is denied is not', async () => {
+    const { mount, records } = setUp({ a: { text: 'A' }, c: { fails: 'denied' } })
+    expect(files(await mount('a=a\nb=b?'))).toEqual([['a', '640', 'A']])
+    expect(records.map((record) => record.outcome)).toEqual(['delivered', 'omitted'])
+    expect((await failure(mount('a=a\nc=c?'))).grpcCode).toBe(7)
+  })
+
+  it('driver 3 never answers without files, since the driver would take that for success', async () => {
+    expect(await failure(setUp({}).mount('b=b?'))).toMatchObject({
+      grpcCode: 5,
+      message: expect.stringContaining('NO_FILES'),
+    })
+    expect(await failure(setUp({}).mount(''))).toMatchObject({
+      grpcCode: 3,
+      message: expect.stringContaining('NO_OBJECTS'),
+    })
+  })
+
+  it('T9 refuses paths and collisions before it calls any backend', async () => {
+    const { mount, store } = setUp({ a: { text: 'A' } })
+    expect((await failure(mount('../x=a'))).message).toContain(
+      'INVALID_PATH: object "a": file path "../x" begins with',
+    )
+    expect((await failure(mount('f=a\nf=a'))).message).toContain('DUPLICATE_PATH')
+    expect((await failure(mount('f=a\nf/g=a'))).message).toContain('PATH_CONFLICT')
+    expect(store.calls).toEqual([])
+  })
+
+  it('a dialect may say that the last of two files with one name wins', async () => {
+    const { mount } = setUp({ a: { text: 'A' }, b: { text: 'B' } })
+    expect(files(await mount('f=a\nf=b', { duplicates: 'last-wins' }))).toEqual([['f', '640', 'B']])
+  })
+
+  it('expands a value into its parts and checks their names like any path', async () => {
+    const { mount } = setUp({
+      doc: { parts: { one: '1', 'two/x': '2' }, version: 'v' },
+      bad: { parts: { '../up': '1' } },
+      clash: { parts: { f: '1' } },
+    })
+    expect(files(await mount('dir=doc*'))).toEqual([
+      ['dir/one', '640', '1'],
+      ['dir/two/x', '640', '2'],
+    ])
+    expect(await failure(mount('=bad*'))).toMatchObject({
+      grpcCode: 3,
+      message: expect.stringContaining('its part "../up" cannot be a file: the path begins with \'..\''),
+    })
+    expect((await failure(mount('f=doc\n=clash*'))).message).toContain('DUPLICATE_PATH')
+  })
+
+  it('T14 a file over the limit names its size and the limit', async () => {
+    const { mount } = setUp({ a: { text: 'x'.repeat(11) } }, { limits: { maxOutputs: 5, maxFileBytes: 10 } })
+    expect(await failure(mount('f=a'))).toMatchObject({
+      grpcCode: 11,
+      message: expect.stringContaining('has 11 bytes; the limit is 10'),
+    })
+  })
+
+  it('every fault of an SPC is INVALID_ARGUMENT with its remedy', async () => {
+    expect(await failure(setUp({}).mount(undefined))).toMatchObject({
+      grpcCode: 3,
+      message: 'MEMORY_NO_OBJECTS: parameter objects is missing [config]. Add it.',
+    })
+  })
+
+  it('the policy is asked for every object before any backend is called', async () => {
+    const { mount, store } = setUp(
+      { a: { text: 'A' } },
+      {
+        policy: ({ source }) =>
+          source.identity === 'node'
+            ? { allowed: false, reason: 'is not for node', remedy: 'Ask' }
+            : { allowed: true, marks: [] },
+      },
+    )
+    const error = await failure(mount('a=a\nb=a!'))
+    expect(error).toMatchObject({
+      grpcCode: 7,
+      message: 'POLICY_DENIED: object "a": is not for node [denied]. Ask.',
+    })
+    expect(store.calls).toEqual([])
+  })
+
+  it('plans an unchanged SPC once: a republish parses nothing', async () => {
+    const { mount, plans } = setUp({ a: { text: 'A' } })
+    await mount('a=a')
+    await mount('a=a')
+    expect(plans()).toBe(1)
+    await mount('a=a', { other: '1' })
+    expect(plans()).toBe(2)
+  })
+
+  it('T27 leaves one audit record per object, also when the mount fails or the SPC is refused', async () => {
+    const { mount, records } = setUp({ a: { text: 'A', version: '7' } })
+    await mount('f=a')
+    expect(records).toEqual([
+      {
+        namespace: 'shop',
+        serviceAccount: 'web',
+        pod: 'web-0',
+        podUid: 'u-1',
+        secretProviderClass: 'web-secrets',
+        provider: 'memory',
+        backend: 'memory',
+        store: undefined,
+        identity: 'pod',
+        object: 'a',
+        files: ['f'],
+        version: '7',
+        outcome: 'delivered',
+        kind: undefined,
+        code: undefined,
+        from: 'backend',
+        latencyMs: expect.any(Number),
+      },
+    ])
+    records.length = 0
+    await failure(mount('f=a\ng=gone'))
+    expect(records.map(({ object, outcome, code }) => [object, outcome, code])).toEqual([
+      ['a', 'failed', undefined],
+      ['gone', 'failed', 'NOT_THERE'],
+    ])
+    records.length = 0
+    await failure(mount(undefined))
+    expect(records.map(({ object, outcome, code }) => [object, outcome, code])).toEqual([
+      ['*', 'failed', 'MEMORY_NO_OBJECTS'],
+    ])
+  })
+
+  it('T24 release overwrites what was answered, and leaves the cached value alone', async () => {
+    const { mount, store } = setUp({ a: { text: 'AAAA' } })
+    const answer = await mount('f=a')
+    answer.release()
+    expect(answer.files[0]?.contents.toString()).toBe('\0\0\0\0')
+    expect(store.given[0]?.reveal().toString()).toBe('\0\0\0\0')
+  })
+
+  it('hands the names of the node-publish Secret to a dialect only when it says so', async () => {
+    const seen: ReadonlySet<string>[] = []
+    const dialect = (needs: Dialect['needs']): Dialect => ({
+      name: 'x',
+      needs,
+      plan: (request) => (seen.push(request.nodePublishKeys), { outputs: [] }),
+    })
+    await failure(setUp({}, { dialect: () => Promise.resolve(dialect({})) }).mount(''))
+    await failure(
+      setUp({}, { dialect: () => Promise.resolve(dialect({ nodePublishSecret: true })) }).mount(''),
+    )
+    expect(seen.map((keys) => [...keys])).toEqual([[], ['k']])
+  })
+})

@@ -1,0 +1,296 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import {
+  createResolver,
+  sourceKey,
+  type CacheSettings,
+  type Caller,
+  type Resolution,
+} from '../../src/mount/resolver.ts'
+import {
+  BackendError,
+  type Backend,
+  type Host,
+  type Identity,
+  type Source,
+} from '../../src/providers/adapter.ts'
+import { silentLogger } from '../../src/telemetry/log.ts'
+import { silentMeter } from '../../src/telemetry/metrics.ts'
+import { memoryStore, type Held, type MemoryStore } from '../support/memory-adapter.ts'
+
+const CACHE: CacheSettings = {
+  freshForMs: 30_000,
+  staleIfErrorMs: 0,
+  immutableForMs: 3_600_000,
+  maxBytes: 1 << 20,
+}
+
+function setUp(initial: Record<string, Held>, cache: Partial<CacheSettings> = {}, maxBatch?: number) {
+  const store = memoryStore(initial, maxBatch)
+  const clock = { now: 1_000_000 }
+  const backend = backendOf(store)
+  const resolver = createResolver({
+    backend: () => Promise.resolve(backend),
+    cache: { ...CACHE, ...cache },
+    meter: silentMeter,
+    now: () => clock.now,
+    random: () => 0,
+  })
+  return { store, clock, resolver, backend }
+}
+
+function backendOf(store: MemoryStore): Backend {
+  const factory = store.adapter.backends?.[0]
+  if (!factory) throw new Error('no backend')
+  return factory.create({ settings: {}, log: silentLogger, http: {} as never, env: {} })
+}
+
+const source = (ref: string, name = 'default', identity: Identity = 'pod'): Source => ({
+  backend: 'memory',
+  store: { name },
+  identity,
+  ref,
+})
+
+function caller(
+  who = 'shop/web',
+  signal: AbortSignal = new AbortController().signal,
+  deadline = 1_090_000,
+): Caller {
+  return {
+    identityKey: (identity) => (identity === 'node' ? 'node' : who),
+    host: (_source, fetchSignal) => ({ signal: fetchSignal, log: silentLogger }) as unknown as Host,
+    signal,
+    deadline,
+  }
+}
+
+const text = (resolution: Resolution | undefined): string =>
+  resolution instanceof BackendError || resolution === undefined
+    ? `error ${resolution?.kind}`
+    : `${resolution.value.bytes.reveal().toString()} from ${resolution.from}`
+
+const release = (resolutions: readonly Resolution[]): void => {
+  for (const one of resolutions) if (!(one instanceof BackendError)) one.release()
+}
+
+describe('the resolver', () => {
+  it('fetches each distinct ref once and answers in input order', async () => {
+    const { store, resolver } = setUp({ a: { text: 'A' }, b: { text: 'B' } })
+    const results = await resolver.resolve([source('b'), source('a'), source('b'), source('nope')], caller())
+    expect(results.map(text)).toEqual([
+      'B from backend',
+      'A from backend',
+      'B from backend',
+      'error not-found',
+    ])
+    expect(store.calls).toEqual([['b', 'a', 'nope']])
+  })
+
+  it('driver 8.7 serves identical requests inside freshFor from the cache, then asks again', async () => {
+    const { store, resolver, clock } = setUp({ a: { text: 'A' } })
+    release(await resolver.resolve([source('a')], caller()))
+    clock.now += 29_999
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['A from cache'])
+    clock.now += 1
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['A from backend'])
+    expect(store.calls.length).toBe(2)
+  })
+
+  it('driver 8.7 lets 200 mounts of one identity at once cost one call', async () => {
+    const { store, resolver } = setUp({ a: { text: 'A' } }, { freshForMs: 0 })
+    store.before = () => new Promise((resolve) => setTimeout(resolve, 20))
+    const all = await Promise.all(
+      Array.from({ length: 200 }, () => resolver.resolve([source('a')], caller())),
+    )
+    expect(new Set(all.flat().map(text))).toEqual(new Set(['A from backend']))
+    expect(store.calls).toEqual([['a']])
+  })
+
+  it('T7 never shares between two identities, neither cached nor in flight', async () => {
+    const { store, resolver } = setUp({ a: { text: 'A' } })
+    store.before = () => new Promise((resolve) => setTimeout(resolve, 10))
+    await Promise.all([
+      resolver.resolve([source('a')], caller('shop/web')),
+      resolver.resolve([source('a')], caller('shop/other')),
+      resolver.resolve([source('a', 'default', 'node')], caller('shop/web')),
+    ])
+    await resolver.resolve([source('a')], caller('bank/web'))
+    expect(store.calls.length).toBe(4)
+  })
+
+  it('T7 keys differ whenever backend, store, ref or identity differ, whatever characters they hold', () => {
+    const part = fc.string({
+      unit: fc.constantFrom('a', '"', ',', '[', ']', '\\', '/', ':', '\0'),
+      maxLength: 6,
+    })
+    const tuple = fc.tuple(part, part, part, part, part)
+    const backend = { refKey: String } as unknown as Backend
+    const keyOf = ([kind, name, region, ref, who]: [string, string, string, string, string]): string =>
+      sourceKey({ backend: kind, store: { name, region }, identity: 'pod', ref }, backend, {
+        identityKey: () => who,
+      })
+    fc.assert(
+      fc.property(tuple, tuple, (one, other) => {
+        expect(keyOf(one) === keyOf(other)).toBe(JSON.stringify(one) === JSON.stringify(other))
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  it('the order of a store’s settings does not matter', () => {
+    const backend = { refKey: String } as unknown as Backend
+    const key = (store: unknown): string =>
+      sourceKey({ backend: 'b', store, identity: 'pod', ref: 'r' }, backend, { identityKey: () => '' })
+    expect(key({ a: 1, b: [{ c: 2, d: 3 }] })).toBe(key({ b: [{ d: 3, c: 2 }], a: 1 }))
+    expect(key({ a: [1, 2] })).not.toBe(key({ a: [2, 1] }))
+    expect(key({ a: ['x', 'y'] })).not.toBe(key({ a: { x: 'y' } }))
+  })
+
+  it('a failure is not kept: the next mount asks again', async () => {
+    const { store, resolver } = setUp({})
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['error not-found'])
+    store.held.set('a', { text: 'A' })
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['A from backend'])
+  })
+
+  it('retries only what may pass by itself, and only those refs', async () => {
+    const { store, resolver } = setUp({ a: { text: 'A' }, b: { fails: 'throttled' }, c: { fails: 'denied' } })
+    store.before = () => {
+      if (store.calls.length === 2) store.held.set('b', { text: 'B' })
+    }
+    const results = await resolver.resolve([source('a'), source('b'), source('c')], caller())
+    expect(results.map(text)).toEqual(['A from backend', 'B from backend', 'error denied'])
+    expect(store.calls).toEqual([['a', 'b', 'c'], ['b']])
+  })
+
+  it('gives up at once when the backend asks for a longer wait than the budget has left', async () => {
+    const { store, resolver } = setUp({ a: { fails: 'throttled', retryAfterMs: 60_000 } })
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['error throttled'])
+    expect(store.calls.length).toBe(1)
+  })
+
+  it('ends after three attempts', async () => {
+    const { store, resolver } = setUp({ a: { fails: 'unavailable' } })
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['error unavailable'])
+    expect(store.calls.length).toBe(3)
+  })
+
+  it.each([
+    ['throttled', 'A from stale'],
+    ['unavailable', 'A from stale'],
+    ['timeout', 'A from stale'],
+    ['denied', 'error denied'],
+    ['not-found', 'error not-found'],
+    ['gone', 'error gone'],
+    ['unauthenticated', 'error unauthenticated'],
+  ] as const)('design 6 with staleIfError, a backend that says %s gives %s', async (kind, expected) => {
+    const { store, resolver, clock } = setUp({ a: { text: 'A' } }, { staleIfErrorMs: 600_000 })
+    release(await resolver.resolve([source('a')], caller()))
+    clock.now += 300_000
+    store.held.set('a', { fails: kind, retryAfterMs: 3_600_000 })
+    expect(
+      (await resolver.resolve([source('a')], caller('shop/web', undefined, clock.now + 1))).map(text),
+    ).toEqual([expected])
+  })
+
+  it('design 6 a stale value is not older than the bound, and never another identity’s', async () => {
+    const { store, resolver, clock } = setUp({ a: { text: 'A' } }, { staleIfErrorMs: 600_000 })
+    release(await resolver.resolve([source('a')], caller()))
+    store.held.set('a', { fails: 'unavailable', retryAfterMs: 3_600_000 })
+    clock.now += 599_000
+    expect((await resolver.resolve([source('a')], caller('shop/other'))).map(text)).toEqual([
+      'error unavailable',
+    ])
+    clock.now += 2_000
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['error unavailable'])
+  })
+
+  it('an expiring value is never served after its end; an immutable one is kept longer', async () => {
+    const end = new Date(1_010_000)
+    const { store, resolver, clock } = setUp({
+      a: { text: 'A', expiresAt: end },
+      v1: { text: 'V', immutable: true },
+    })
+    release(await resolver.resolve([source('a'), source('v1')], caller()))
+    clock.now = end.getTime()
+    release(await resolver.resolve([source('a')], caller()))
+    clock.now += 1_000_000
+    expect((await resolver.resolve([source('v1')], caller())).map(text)).toEqual(['V from cache'])
+    expect(store.calls).toEqual([['a', 'v1'], ['a']])
+  })
+
+  it('splits by maxBatch and by store', async () => {
+    const { store, resolver } = setUp({ a: {}, b: {}, c: {} }, {}, 2)
+    await resolver.resolve([source('a'), source('b'), source('c'), source('a', 'other')], caller())
+    expect(store.calls.toSorted()).toEqual([['a'], ['a', 'b'], ['c']])
+  })
+
+  it('driver 8.3 a backend that hangs for ever ends with the budget, as timeout, and is told to stop', async () => {
+    const { store, resolver } = setUp({ a: { text: 'A' } })
+    store.before = () => new Promise(() => {})
+    const mount = new AbortController()
+    const answer = resolver.resolve([source('a')], caller('shop/web', mount.signal))
+    setTimeout(() => mount.abort(), 20)
+    expect((await answer).map(text)).toEqual(['error timeout'])
+    expect(store.hosts[0]?.signal.aborted).toBe(true)
+  })
+
+  it('a mount that goes away does not end the fetch that another is waiting for', async () => {
+    const { store, resolver } = setUp({ a: { text: 'A' } })
+    const gate = Promise.withResolvers<void>()
+    store.before = () => gate.promise
+    const mount = new AbortController()
+    const first = resolver.resolve([source('a')], caller('shop/web', mount.signal))
+    const second = resolver.resolve([source('a')], caller())
+    await new Promise((resolve) => setImmediate(resolve))
+    mount.abort()
+    expect((await first).map(text)).toEqual(['error timeout'])
+    gate.resolve()
+    expect((await second).map(text)).toEqual(['A from backend'])
+    expect(store.calls.length).toBe(1)
+  })
+
+  it('a mount that comes after everybody has gone starts a fetch of its own', async () => {
+    const { store, resolver } = setUp({ a: { text: 'A' } })
+    store.before = () => (store.calls.length === 1 ? new Promise(() => {}) : undefined)
+    const mount = new AbortController()
+    const first = resolver.resolve([source('a')], caller('shop/web', mount.signal))
+    await new Promise((resolve) => setImmediate(resolve))
+    mount.abort()
+    await first
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['A from backend'])
+  })
+
+  it.each([new Error('boom'), 'text', null, new TypeError('x')])(
+    'an adapter that throws %j fails as internal and says nothing of it',
+    async (thrown) => {
+      const { resolver } = setUp({ a: { throws: thrown ?? 'null' } })
+      const [result] = await resolver.resolve([source('a')], caller())
+      expect(result).toMatchObject({ kind: 'internal', message: 'the backend failed in a way it should not' })
+    },
+  )
+
+  it('an adapter that answers with the wrong number of results fails as internal', async () => {
+    const { resolver, backend } = setUp({ a: {} })
+    Object.assign(backend, { resolve: () => Promise.resolve([]) })
+    expect((await resolver.resolve([source('a')], caller())).map(text)).toEqual(['error internal'])
+  })
+
+  it('T24 wipes a value once nobody holds it: at once without a cache, on eviction with one', async () => {
+    const none = setUp({ a: { text: 'AAAA' } }, { freshForMs: 0 })
+    const results = await none.resolver.resolve([source('a')], caller())
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(results.map(text)).toEqual(['AAAA from backend'])
+    release(results)
+    expect(none.store.given.map((secret) => secret.reveal().toString())).toEqual(['\0\0\0\0'])
+
+    const small = setUp({ a: { text: 'AAAA' }, b: { text: 'BBBB' } }, { maxBytes: 4 })
+    release(await small.resolver.resolve([source('a')], caller()))
+    release(await small.resolver.resolve([source('b')], caller()))
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(small.store.given.map((secret) => secret.reveal().toString())).toEqual(['\0\0\0\0', 'BBBB'])
+    small.resolver.clear()
+    expect(small.store.given[1]?.reveal().toString()).toBe('\0\0\0\0')
+  })
+})
