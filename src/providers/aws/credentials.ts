@@ -28,10 +28,12 @@ export interface AwsSession {
   batchRefusedAt?: number
 }
 
+type TemporaryCredentials = AwsCredentials & { readonly expiration: Date }
+
 /** Spec: credentials are used until 5 min before expiry; the host's own margin is one of them. */
 const EXTRA_MARGIN_MS = 4 * 60_000
 
-function opened(credentials: AwsCredentials, now: Date): OpenedSession<AwsSession> {
+function opened(credentials: TemporaryCredentials, now: Date): OpenedSession<AwsSession> {
   const expiresAt = credentials.expiration.getTime()
   // Short-lived credentials would never be usable with the full margin.
   const margin = expiresAt - now.getTime() > 3 * EXTRA_MARGIN_MS ? EXTRA_MARGIN_MS : 0
@@ -110,7 +112,7 @@ interface StsCredentials {
   readonly Expiration?: Date | undefined
 }
 
-function checked(credentials: StsCredentials | undefined): AwsCredentials {
+function checked(credentials: StsCredentials | undefined): TemporaryCredentials {
   const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = credentials ?? {}
   if (!AccessKeyId || !SecretAccessKey || !SessionToken || !Expiration || Number.isNaN(Expiration.getTime()))
     throw new AwsFailure({
@@ -142,7 +144,7 @@ async function withWebIdentity(
   region: string,
   role: string,
   token: string,
-): Promise<AwsCredentials> {
+): Promise<TemporaryCredentials> {
   const { AssumeRoleWithWebIdentityCommand, STSClient } = await import('@aws-sdk/client-sts')
   const nobody = (): Promise<never> => Promise.reject(new Error('web identity calls are not signed'))
   const client = new STSClient(clientConfig(host.http, environment, 'STS', region, nobody))
@@ -169,7 +171,7 @@ async function assumed(
   region: string,
   store: AwsStore,
   base: AwsSession,
-): Promise<AwsCredentials> {
+): Promise<TemporaryCredentials> {
   const { AssumeRoleCommand, STSClient } = await import('@aws-sdk/client-sts')
   const client = new STSClient(clientConfig(host.http, environment, 'STS', region, base.source))
   const command = new AssumeRoleCommand({
@@ -209,7 +211,11 @@ export class PodIdentityAgent {
     this.#environment = environment
   }
 
-  async credentials(host: Host, token: string, wanted: AddressFamily | 'auto'): Promise<AwsCredentials> {
+  async credentials(
+    host: Host,
+    token: string,
+    wanted: AddressFamily | 'auto',
+  ): Promise<TemporaryCredentials> {
     const first = wanted === 'auto' ? (this.#answered ?? 'ipv4') : wanted
     const second = wanted === 'auto' ? (first === 'ipv4' ? 'ipv6' : 'ipv4') : undefined
     try {
@@ -222,7 +228,7 @@ export class PodIdentityAgent {
     }
   }
 
-  async #from(family: AddressFamily, token: string, host: Host): Promise<AwsCredentials> {
+  async #from(family: AddressFamily, token: string, host: Host): Promise<TemporaryCredentials> {
     let reply: HttpResponse
     try {
       reply = await host.http.send({
@@ -282,6 +288,23 @@ function agentRefusal(status: number, body: unknown): AwsFailure {
   })
 }
 
+/** The SDK's own search: environment, web identity, container, instance metadata. Only for `identity: node`. */
+async function nodeChain(environment: AwsEnvironment, host: Host, region: string): Promise<CredentialSource> {
+  const { STSClient } = await import('@aws-sdk/client-sts')
+  const client = new STSClient(clientConfig(host.http, environment, 'STS', region, 'sdk-chain'))
+  return async () => {
+    try {
+      return await client.config.credentials()
+    } catch {
+      throw new AwsFailure({
+        kind: 'unauthenticated',
+        awsCode: 'no-credentials',
+        message: 'the node has no AWS credentials of its own',
+      })
+    }
+  }
+}
+
 /** Opens sessions; one for each backend of the process. */
 export interface SessionOpener {
   /**
@@ -306,12 +329,11 @@ export function sessionOpener(environment: AwsEnvironment): SessionOpener {
     if (host.identity === 'node')
       return {
         key: ['aws', 'node', region],
-        // The SDK renews these by itself.
-        open: () =>
-          Promise.resolve({
-            session: sessionOf('node'),
-            expiresAt: new Date(host.now().getTime() + 3_600_000),
-          }),
+        open: async () => ({
+          session: sessionOf(await nodeChain(environment, host, region)),
+          // The SDK renews the credentials by itself.
+          expiresAt: new Date(host.now().getTime() + 3_600_000),
+        }),
       }
     if (store.auth === 'pod-identity') {
       const token = await tokenFor(host, POD_IDENTITY_AUDIENCE)

@@ -1,5 +1,7 @@
 /** Owns AWS's names: ARNs, parameter selectors, and what file name an object gets (aws.md sections 4 and 5). */
 
+import { AwsFailure } from './failures.ts'
+
 /** An ARN's six fields, of which the dialect reads two. */
 export interface Arn {
   readonly service: string
@@ -16,6 +18,19 @@ export function arnOf(name: string): Arn | 'malformed' | undefined {
   const fields = name.split(':')
   if (fields.length < 6) return 'malformed'
   return { service: fields[2] ?? '', region: fields[3] ?? '' }
+}
+
+/** Rule 14, where the region was not known before the mount: why `region` cannot be asked for this name. */
+export function arnRegionFault(name: string, region: string): AwsFailure | undefined {
+  const arn = arnOf(name)
+  if (arn === undefined || (arn !== 'malformed' && arn.region === region)) return undefined
+  return new AwsFailure({
+    kind: 'config',
+    code: arn === 'malformed' ? 'AWS_BAD_ARN' : 'AWS_ARN_REGION',
+    final: true,
+    awsCode: 'config',
+    message: arn === 'malformed' ? 'the ARN has too few fields' : `the ARN is of region "${arn.region}"`,
+  })
 }
 
 /** A parameter's name and the version or label that may stand behind it: `name:3`, `arn:…:parameter/name:prod`. */

@@ -6,7 +6,7 @@ import { BackendError, PlanError } from '../adapter.ts'
 import type { SessionOpener } from './credentials.ts'
 import { sessionOpener } from './credentials.ts'
 import { AwsFailure, backendError, failureOf } from './failures.ts'
-import { splitSelector } from './names.ts'
+import { arnRegionFault, splitSelector } from './names.ts'
 import { jsonParts, prefixParts } from './parts.ts'
 import { refArguments } from './ref-arguments.ts'
 import { askRegions, limiter } from './regions.ts'
@@ -78,7 +78,8 @@ function parameterRef(item: RefItem): ParameterRef {
   const wanted = [item.version, args.get('label'), selector].filter((one) => one !== undefined)
   const refuse = (message: string): PlanError =>
     new PlanError([{ code: 'INVALID_PARAMETER', message: `"${item.key}": ${message}` }])
-  if (expand !== undefined && expand !== 'json' && expand !== 'prefix') throw refuse('expand is json or prefix')
+  if (expand !== undefined && expand !== 'json' && expand !== 'prefix')
+    throw refuse('expand is json or prefix')
   if (wanted.length > 1) throw refuse('more than one of version, label and a selector in the name')
   if (expand === 'prefix' && wanted.length > 0) throw refuse('a prefix takes neither version nor label')
   return {
@@ -163,8 +164,12 @@ async function chunkAnswers(
 function delivered(ref: ParameterRef, answer: Value | AwsFailure, region: string): Value | BackendError {
   if (answer instanceof AwsFailure) return backendError([{ region, failure: answer }])
   if (ref.expand !== 'json') return answer
-  const parts = jsonParts(answer, ref.name)
-  return parts instanceof BackendError ? parts : { ...answer, parts }
+  try {
+    return { ...answer, parts: jsonParts(answer, ref.name) }
+  } catch (error) {
+    if (error instanceof BackendError) return error
+    throw error
+  }
 }
 
 /** One GetParameters. Every ref gets an answer of its own. @throws AwsFailure when the call fails. */
@@ -174,32 +179,39 @@ async function parameters(
   refs: readonly ParameterRef[],
   queryOf: (ref: ParameterRef) => ParameterQuery,
 ): Promise<Answers> {
-  const names = [...new Set(refs.map((ref) => requestName(queryOf(ref))))]
-  const reply = await call(mount, region, (client, sdk) =>
-    client.send(new sdk.GetParametersCommand({ Names: names, WithDecryption: true }), {
-      abortSignal: mount.host.signal,
-    }),
-  )
+  const queries = refs.map(queryOf).filter(({ name }) => arnRegionFault(name, region) === undefined)
+  const names = [...new Set(queries.map(requestName))]
+  const reply =
+    names.length === 0
+      ? {}
+      : await call(mount, region, (client, sdk) =>
+          client.send(new sdk.GetParametersCommand({ Names: names, WithDecryption: true }), {
+            abortSignal: mount.host.signal,
+          }),
+        )
   const invalid = new Set(reply.InvalidParameters ?? [])
   const found = reply.Parameters ?? []
-  const queries = refs.map(queryOf)
-  return new Map(
-    refs.map((ref) => {
-      const query = queryOf(ref)
-      if (invalid.has(requestName(query)))
-        return [
-          ref,
-          new AwsFailure({
-            kind: 'not-found',
-            final: true,
-            awsCode: 'InvalidParameters',
-            message: `InvalidParameters: ${requestName(query)} does not exist`,
-          }),
-        ]
-      const parameter = matching(query, found, queries)
-      return [ref, parameter === undefined ? incomplete(query) : valueOf(parameter)]
-    }),
-  )
+  return new Map(refs.map((ref) => [ref, answerFor(queryOf(ref), region, invalid, found, queries)]))
+}
+
+function answerFor(
+  query: ParameterQuery,
+  region: string,
+  invalid: ReadonlySet<string>,
+  found: readonly Parameter[],
+  queries: readonly ParameterQuery[],
+): Value | AwsFailure {
+  const fault = arnRegionFault(query.name, region)
+  if (fault !== undefined) return fault
+  if (invalid.has(requestName(query)))
+    return new AwsFailure({
+      kind: 'not-found',
+      final: true,
+      awsCode: 'InvalidParameters',
+      message: `InvalidParameters: ${requestName(query)} does not exist`,
+    })
+  const parameter = matching(query, found, queries)
+  return parameter === undefined ? incomplete(query) : valueOf(parameter)
 }
 
 /**
@@ -226,11 +238,19 @@ function matching(
   if (pinned !== undefined || isVersion(selector)) return pinned
   // A label: neither pinned by another ref, nor the newest if that was asked for by its plain name.
   const others = queries.filter((other) => other.name.trim() === name && other.selector?.trim() !== selector)
-  const taken = new Set(others.flatMap((other) => (other.selector === undefined ? [] : [other.selector.trim()])))
+  const taken = new Set(
+    others.flatMap((other) => (other.selector === undefined ? [] : [other.selector.trim()])),
+  )
   const wantsNewest = others.some((other) => other.selector === undefined)
   const left = plain.filter((p) => !taken.has(String(p.Version)) && !(wantsNewest && p === newest))
   // Two labels on one version come back as one entry.
-  return left.length === 0 ? plain.length === 1 ? plain[0] : undefined : left.length === 1 ? left[0] : undefined
+  return left.length === 0
+    ? plain.length === 1
+      ? plain[0]
+      : undefined
+    : left.length === 1
+      ? left[0]
+      : undefined
 }
 
 const isVersion = (selector: string): boolean => /^\d{1,15}$/.test(selector)

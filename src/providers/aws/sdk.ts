@@ -5,16 +5,17 @@
 import type { HttpClient, HttpRequest } from '../../net/http.ts'
 import type { AwsEnvironment, AwsService } from './settings.ts'
 
-/** Temporary credentials of one identity. Handed to the SDK only; held in closures, never in fields. */
+/** Credentials of one identity. Handed to the SDK only; held in closures, never in fields. */
 export interface AwsCredentials {
   readonly accessKeyId: string
   readonly secretAccessKey: string
-  readonly sessionToken: string
-  readonly expiration: Date
+  /** Absent only for a node's long-lived key. */
+  readonly sessionToken?: string
+  readonly expiration?: Date
 }
 
-/** How the SDK asks for credentials; `undefined` is the node's own chain (`identity: node`). */
-export type CredentialSource = (() => Promise<AwsCredentials>) | 'node'
+/** How the SDK asks for credentials. */
+export type CredentialSource = () => Promise<AwsCredentials>
 
 /** A request as the SDK signed it. */
 interface SdkRequest {
@@ -70,19 +71,22 @@ export function requestHandler(http: HttpClient, environment: AwsEnvironment) {
   }
 }
 
-/** Configuration that every SDK client gets. */
+/**
+ * Configuration that every SDK client gets.
+ * @param credentials `sdk-chain` leaves it to the SDK to find the node's own (`identity: node`).
+ */
 export function clientConfig(
   http: HttpClient,
   environment: AwsEnvironment,
   service: AwsService,
   region: string,
-  credentials: CredentialSource,
+  credentials: CredentialSource | 'sdk-chain',
 ) {
   const endpoint = environment.endpoint(service, region)
   return {
     region,
     ...(endpoint === undefined ? {} : { endpoint }),
-    ...(credentials === 'node'
+    ...(credentials === 'sdk-chain'
       ? {}
       : {
           credentials,

@@ -10,7 +10,8 @@ import { BackendError, PlanError } from '../adapter.ts'
 import type { AwsSession, SessionOpener } from './credentials.ts'
 import { sessionOpener } from './credentials.ts'
 import { jsonParts, prefixParts } from './parts.ts'
-import { AwsFailure, backendError, failureOf, refusal } from './failures.ts'
+import { AwsFailure, failureOf, refusal } from './failures.ts'
+import { arnRegionFault } from './names.ts'
 import { askRegions, limiter } from './regions.ts'
 import { refArguments } from './ref-arguments.ts'
 import { againAfterClockSkew, clientConfig } from './sdk.ts'
@@ -192,6 +193,8 @@ class SecretMount {
   }
 
   async #secret(regionName: string, query: SecretQuery, isSecond: boolean): Promise<Value> {
+    const fault = arnRegionFault(query.id, regionName)
+    if (fault !== undefined) throw fault
     const known = isSecond || query.versionId || query.stage ? undefined : this.#prefetched.get(query.id)
     if (known instanceof AwsFailure) throw known
     if (known !== undefined) return known
