@@ -18,7 +18,7 @@ const banner = [
 
 await rm(outdir, { recursive: true, force: true })
 await build({
-  entryPoints: { cli: join(root, 'src/cli.ts') },
+  entryPoints: { cli: join(root, 'src/cli.ts'), adapter: join(root, 'src/providers/adapter.ts') },
   outdir,
   bundle: true,
   format: 'esm',

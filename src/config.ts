@@ -53,14 +53,14 @@ const Address = v.union([
   v.pipe(v.string(), v.regex(/^(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}$/, 'is not HOST:PORT or off')),
 ])
 
-const Kubernetes = v.union([
-  v.literal('off'),
-  v.strictObject({
-    server: v.optional(v.pipe(v.string(), v.url())),
-    tokenFile: v.optional(Text),
-    caFile: v.optional(Text),
-  }),
-])
+const KubernetesAccess = v.strictObject({
+  server: v.optional(v.pipe(v.string(), v.url())),
+  tokenFile: v.optional(Text),
+  caFile: v.optional(Text),
+})
+
+/** Lazy, so that an error speaks of the alternative that was meant. */
+const Kubernetes = v.lazy((input) => (input === 'off' ? v.literal('off') : KubernetesAccess))
 
 /** The configuration file. Every key is optional; an unknown key is an error (threat model T28). */
 export const ConfigSchema = v.strictObject({
@@ -147,7 +147,12 @@ export async function loadConfig(file: string): Promise<LoadedConfig> {
 /** Reads the text of a configuration file; `file` is used in errors only. @throws ConfigError */
 export function parseConfig(file: string, text: string): LoadedConfig {
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, merge: false, uniqueKeys: true })
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    merge: false,
+    uniqueKeys: true,
+    logLevel: 'error',
+  })
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset)
     return `${file}:${line}:${col}`
@@ -161,7 +166,8 @@ export function parseConfig(file: string, text: string): LoadedConfig {
     new ConfigError(
       `${at(offsetOf(document, path))}: ${path.length > 0 ? `${path.join('.')} ` : ''}${reason}`,
     )
-  const data: unknown = document.toJS({ maxAliasCount: 100 }) ?? {}
+  const data = plainData(document)
+  if (data instanceof Error) throw fault([], lowerFirst(data.message))
   if (Array.isArray(data)) throw fault([], 'the configuration must be a mapping, not a list')
   const result = v.safeParse(ConfigSchema, data)
   if (!result.success) throw fault(...issueOf(result.issues))
@@ -172,21 +178,23 @@ export function parseConfig(file: string, text: string): LoadedConfig {
 export function issueOf(
   issues: readonly [v.BaseIssue<unknown>, ...v.BaseIssue<unknown>[]],
 ): [(string | number)[], string] {
-  const issue = mostSpecific(issues[0])
+  const [issue] = issues
   const path = (issue.path ?? []).map((item) => (typeof item.key === 'number' ? item.key : String(item.key)))
   if (issue.type === 'strict_object' && issue.expected === 'never') return [path, 'is not a known key']
   return [path, issue.message.startsWith('is not') ? issue.message : lowerFirst(issue.message)]
 }
 
-/** Of a union's alternatives the one that got furthest says best what is wrong. */
-function mostSpecific(issue: v.BaseIssue<unknown>): v.BaseIssue<unknown> {
-  const depth = (one: v.BaseIssue<unknown>): number => one.path?.length ?? 0
-  const deepest = issue.issues?.toSorted((a, b) => depth(b) - depth(a))[0]
-  return deepest && depth(deepest) > depth(issue) ? deepest : issue
-}
-
 function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1)
+}
+
+/** The document as plain data, or why it cannot be: an alias without its anchor, or too many of them. */
+function plainData(document: Document): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 }) ?? {}
+  } catch (error) {
+    return error instanceof Error ? error : new Error('the document cannot be read')
+  }
 }
 
 /** Where the value at `path` stands, or the closest of its ancestors that has a place. */

@@ -16,6 +16,8 @@ import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { SecretBytes } from '../telemetry/secret-bytes.ts'
 
+export { SecretBytes } from '../telemetry/secret-bytes.ts'
+
 // ---------------------------------------------------------------------------------------------
 // Errors
 // ---------------------------------------------------------------------------------------------
