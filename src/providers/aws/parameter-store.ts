@@ -1,5 +1,5 @@
 /** Owns the backend `aws-parameter-store`: parameters by name or ARN with version or label, ten a call. */
-import type { Parameter, SSMClient } from '@aws-sdk/client-ssm'
+import type { GetParametersCommandOutput, Parameter, SSMClient } from '@aws-sdk/client-ssm'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Backend, BackendContext, Host, RefItem, Value } from '../adapter.ts'
 import { BackendError, PlanError } from '../adapter.ts'
@@ -181,7 +181,7 @@ async function parameters(
 ): Promise<Answers> {
   const queries = refs.map(queryOf).filter(({ name }) => arnRegionFault(name, region) === undefined)
   const names = [...new Set(queries.map(requestName))]
-  const reply =
+  const reply: Pick<GetParametersCommandOutput, 'Parameters' | 'InvalidParameters'> =
     names.length === 0
       ? {}
       : await call(mount, region, (client, sdk) =>

@@ -48,6 +48,11 @@ function urlOf(request: SdkRequest): string {
   return `${request.protocol}//${request.hostname}${port}${request.path}${query === '' ? '' : `?${query}`}`
 }
 
+/** The SDK's own kind of byte array warns when it is read like a text, which `Buffer.from` does. */
+function plainBody(body: string | Uint8Array): string | Uint8Array {
+  return typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+}
+
 /** The SDK's request handler on top of {@link HttpClient}. One serves every client of a backend. */
 export function requestHandler(http: HttpClient, environment: AwsEnvironment) {
   return {
@@ -58,7 +63,7 @@ export function requestHandler(http: HttpClient, environment: AwsEnvironment) {
         method: request.method as HttpRequest['method'],
         url: urlOf(request),
         headers,
-        ...(request.body === undefined ? {} : { body: request.body }),
+        ...(request.body === undefined ? {} : { body: plainBody(request.body) }),
         to: environment.to,
         signal: options.abortSignal as AbortSignal,
         timeoutMs: environment.requestTimeoutMs,
