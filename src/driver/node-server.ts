@@ -185,7 +185,6 @@ async function publish(
   }
   const timeoutMs =
     request.timeoutMs === undefined ? undefined : request.timeoutMs - (performance.now() - startedReal)
-  progress.called = true
   const outcome = await mountContent(driver, progress, {
     attributes: publishAttributes(parameters, context, tokens),
     secrets: secretsText(request.secrets),
@@ -282,7 +281,7 @@ async function tokensFor(
 /** One Mount call and what the driver makes of its answer; shared with the rotation of 1.5. */
 export async function mountContent(
   driver: Driver,
-  progress: { readonly provider: string },
+  progress: { readonly provider: string; called: boolean },
   call: {
     readonly attributes: string
     readonly secrets: string
@@ -291,7 +290,9 @@ export async function mountContent(
     readonly timeoutMs: number | undefined
   },
 ): Promise<MountOutcome> {
+  const writable = progress
   try {
+    writable.called = true
     const answer = await driver.providers.mount(
       progress.provider,
       {
@@ -310,6 +311,7 @@ export async function mountContent(
     )
   } catch (error) {
     if (!(error instanceof LookupError)) throw error
+    writable.called = false
     const message = `error connecting to provider ${goQuote(progress.provider)}: ${error.message}`
     return { ok: false, code: 'Unknown', message, errorType: '' }
   }

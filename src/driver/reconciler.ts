@@ -63,7 +63,7 @@ export function startReconciler(driver: Driver, interval: number): Reconciler {
 
 async function rotate(driver: Driver, status: PodStatus): Promise<Rotation> {
   const key = objectKey(status.namespace, status.name)
-  const progress = { provider: '', rotated: false }
+  const progress = { provider: '', rotated: false, called: false }
   const labels = () => ({ provider: progress.provider, rotated: String(progress.rotated) })
   try {
     const pod = findPod(driver, status)
@@ -84,7 +84,7 @@ async function reconcile(
   driver: Driver,
   status: PodStatus,
   pod: PodObject,
-  progress: { provider: string; rotated: boolean },
+  progress: { provider: string; rotated: boolean; called: boolean },
 ): Promise<void> {
   const spc = findClass(driver, status)
   const volume = findVolume(status, pod, spc)
@@ -119,7 +119,7 @@ async function reconcile(
     timeoutMs: undefined,
   })
   if (!outcome.ok) {
-    if (outcome.message.startsWith('error connecting to provider ')) {
+    if (!progress.called) {
       const text = `failed to lookup provider client: ${goQuote(progress.provider)}`
       return fail('FailedToLookupProviderGRPCClient', text)
     }

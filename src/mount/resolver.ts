@@ -11,6 +11,7 @@ import {
   type Source,
   type Value,
 } from '../providers/adapter.ts'
+import { HttpError, type HttpFailure } from '../net/http.ts'
 import type { Provenance } from '../telemetry/audit.ts'
 import type { Meter } from '../telemetry/metrics.ts'
 import { SecretBytes } from '../telemetry/secret-bytes.ts'
@@ -272,7 +273,7 @@ async function callBackend(
       isValue(answer) || answer instanceof BackendError ? answer : brokenAdapter(backend.kind),
     )
   } catch (error) {
-    if (!(error instanceof BackendError)) {
+    if (!(error instanceof BackendError || error instanceof HttpError)) {
       host.log.error('backend threw something that is not a BackendError', {
         backend: backend.kind,
         error: error instanceof Error ? error.name : typeof error,
@@ -289,9 +290,26 @@ function isValue(answer: unknown): answer is Value {
   )
 }
 
+const KIND_OF_HTTP: Readonly<Record<HttpFailure, ErrorKind>> = {
+  'refused-address': 'denied',
+  unreachable: 'unavailable',
+  tls: 'unavailable',
+  timeout: 'timeout',
+  aborted: 'timeout',
+  'too-large': 'too-large',
+  malformed: 'malformed',
+}
+
 /** What an adapter threw, without what it may have put into the text. */
 function asBackendError(error: unknown): BackendError {
   if (error instanceof BackendError) return error
+  if (error instanceof HttpError) {
+    return new BackendError({
+      kind: KIND_OF_HTTP[error.failure],
+      code: 'HTTP_FAILED',
+      message: error.message,
+    })
+  }
   return new BackendError({
     kind: 'internal',
     code: 'INTERNAL',

@@ -7,7 +7,7 @@ export type Scalar =
   | { readonly type: 'int'; readonly value: bigint }
   | { readonly type: 'float'; readonly value: number }
   | { readonly type: 'bool'; readonly value: boolean }
-  /** RFC 3339 text as written; a Date would lose digits. */
+  /** Canonical RFC 3339 text (A7); a Date would lose digits. */
   | { readonly type: 'time'; readonly text: string }
   | { readonly type: 'null' }
 
@@ -16,6 +16,7 @@ export interface Entry {
   readonly value: Tree
 }
 
+/** A mapping. Keys are unique, except that INI sections may repeat. */
 export interface MapTree {
   readonly type: 'map'
   /** Document order is part of the format: the MAC depends on it. */
@@ -28,3 +29,25 @@ export interface ListTree {
 }
 
 export type Tree = Scalar | MapTree | ListTree
+
+/** A `str` scalar of a text's UTF-8. */
+export function text(value: string): Extract<Scalar, { type: 'str' }> {
+  return { type: 'str', bytes: Buffer.from(value) }
+}
+
+/** Whether a tree is a scalar, null included. */
+export function isScalar(tree: Tree): tree is Scalar {
+  return tree.type !== 'map' && tree.type !== 'list'
+}
+
+/** The first value under `key`, if any. */
+export function entryOf(map: MapTree, key: string): Tree | undefined {
+  return map.entries.find((entry) => entry.key === key)?.value
+}
+
+/** Overwrites all text of a decrypted tree with zeros; the tree must not be used afterwards. */
+export function wipeTree(tree: Tree): void {
+  if (tree.type === 'str') tree.bytes.fill(0)
+  else if (tree.type === 'map') for (const entry of tree.entries) wipeTree(entry.value)
+  else if (tree.type === 'list') for (const item of tree.items) wipeTree(item)
+}

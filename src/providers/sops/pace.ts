@@ -1,0 +1,52 @@
+/** Owns the pacing of long computations: nothing holds the event loop for long or for ever (sops A15, T17). */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { withinLimit, type Limits } from './limits.ts'
+
+/** Milliseconds of work between two turns of the event loop. */
+const SLICE_MS = 8
+
+/** Counts the processor time of one document and lets others run in between. */
+export interface Pace {
+  /** Ends the turn when it has lasted long enough. @throws BackendError `LIMIT_EXCEEDED` over `cpuMs` */
+  rest(): Promise<void>
+  /** Runs a generator to its end, resting between its steps. */
+  run<T>(steps: Generator<unknown, T>): Promise<T>
+  /** Waits for work done elsewhere (thread pool, network), whose time is not ours. */
+  outside<T>(work: Promise<T>): Promise<T>
+}
+
+/** A pace for one document, from now on. */
+export function pace(limits: Limits): Pace {
+  let spent = 0
+  let since = performance.now()
+  const settle = (): void => {
+    const now = performance.now()
+    spent += now - since
+    since = now
+    withinLimit(limits, 'cpuMs', spent)
+  }
+  const rest = async (): Promise<void> => {
+    if (performance.now() - since < SLICE_MS) return
+    settle()
+    await nextTurn()
+    since = performance.now()
+  }
+  return {
+    rest,
+    async run(steps) {
+      for (;;) {
+        const step = steps.next()
+        if (step.done === true) return step.value
+        if (performance.now() - since >= SLICE_MS) await rest()
+      }
+    },
+    async outside(work) {
+      settle()
+      try {
+        return await work
+      } finally {
+        since = performance.now()
+      }
+    },
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * Owns how much work runs at once: a fair queue for mounts and a budget of bytes (dependencies.md
+ * section 6, threat model T18). Pure data structures without clock, timer or promise; the caller says
+ * what happens when.
+ */
+
+export interface AdmissionLimits {
+  /** Most mounts running at once. */
+  readonly running: number
+  /** Most of them from one namespace, so that a namespace whose store hangs leaves room for others. */
+  readonly runningPerNamespace: number
+  /** Most mounts waiting. */
+  readonly waiting: number
+  /** Most of them from one namespace. */
+  readonly waitingPerNamespace: number
+}
+
+export const DEFAULT_ADMISSION: AdmissionLimits = {
+  running: 16,
+  runningPerNamespace: 12,
+  waiting: 1000,
+  waitingPerNamespace: 500,
+}
+
+/** `run`: it holds a slot now. `wait`: {@link Admission.finish} will name it. `refused`: the queue is full. */
+export type Offer = 'run' | 'wait' | 'refused'
+
+/** A queue in which namespaces take turns, and within a namespace the earliest deadline goes first. */
+export interface Admission<Item> {
+  /** @param deadline milliseconds since the epoch */
+  offer(namespace: string, deadline: number, item: Item): Offer
+  /** A mount of `namespace` that ran is over. @returns the waiting mount that holds its slot now. */
+  finish(namespace: string): Item | undefined
+  /** Takes a mount that waits out of the queue. @returns false when it does not wait. */
+  withdraw(namespace: string, item: Item): boolean
+  counts(): { readonly running: number; readonly waiting: number }
+}
+
+interface Waiting<Item> {
+  readonly deadline: number
+  readonly item: Item
+}
+
+export function createAdmission<Item>(limits: AdmissionLimits): Admission<Item> {
+  const running = new Map<string, number>()
+  // Insertion order is the order of turns: a namespace that had its turn goes to the end.
+  const waiting = new Map<string, Waiting<Item>[]>()
+  let runningTotal = 0
+  let waitingTotal = 0
+
+  const roomFor = (namespace: string): boolean =>
+    runningTotal < limits.running && (running.get(namespace) ?? 0) < limits.runningPerNamespace
+
+  const occupy = (namespace: string): void => {
+    runningTotal++
+    running.set(namespace, (running.get(namespace) ?? 0) + 1)
+  }
+
+  return {
+    offer: (namespace, deadline, item) => {
+      const queue = waiting.get(namespace) ?? []
+      if (queue.length === 0 && roomFor(namespace)) {
+        occupy(namespace)
+        return 'run'
+      }
+      if (waitingTotal >= limits.waiting || queue.length >= limits.waitingPerNamespace) return 'refused'
+      const later = queue.findIndex((entry) => entry.deadline > deadline)
+      queue.splice(later < 0 ? queue.length : later, 0, { deadline, item })
+      waiting.set(namespace, queue)
+      waitingTotal++
+      return 'wait'
+    },
+    finish: (namespace) => {
+      const left = (running.get(namespace) ?? 0) - 1
+      if (left < 0) throw new Error('a mount finished that was not running')
+      runningTotal--
+      if (left === 0) running.delete(namespace)
+      else running.set(namespace, left)
+      for (const [candidate, queue] of waiting) {
+        if (!roomFor(candidate)) continue
+        const next = queue.shift()
+        waiting.delete(candidate)
+        if (queue.length > 0) waiting.set(candidate, queue)
+        if (!next) continue
+        waitingTotal--
+        occupy(candidate)
+        return next.item
+      }
+      return undefined
+    },
+    withdraw: (namespace, item) => {
+      const queue = waiting.get(namespace) ?? []
+      const index = queue.findIndex((entry) => entry.item === item)
+      if (index < 0) return false
+      queue.splice(index, 1)
+      if (queue.length === 0) waiting.delete(namespace)
+      waitingTotal--
+      return true
+    },
+    counts: () => ({ running: runningTotal, waiting: waitingTotal }),
+  }
+}
+
+/** Part of a {@link ByteBudget} that somebody holds or waits for. */
+export interface ByteClaim {
+  /** Gives back all but `bytes`. */
+  shrinkTo(bytes: number): void
+  /** Gives everything back, or leaves the queue. May be called again. */
+  release(): void
+}
+
+/** A number of bytes that may be in use at once, given out first come, first served. */
+export interface ByteBudget {
+  /**
+   * Calls `granted` once `bytes` are free, possibly before this returns. A claim over the whole budget
+   * counts as the whole budget, so that it is served alone rather than never.
+   */
+  claim(bytes: number, granted: () => void): ByteClaim
+  counts(): { readonly used: number; readonly waiting: number }
+}
+
+export function createByteBudget(total: number): ByteBudget {
+  interface Claim {
+    bytes: number
+    readonly granted: () => void
+  }
+  const queue: Claim[] = []
+  const holders = new Set<Claim>()
+  let used = 0
+
+  const serve = (): void => {
+    for (let head = queue[0]; head && used + head.bytes <= total; head = queue[0]) {
+      queue.shift()
+      used += head.bytes
+      holders.add(head)
+      head.granted()
+    }
+  }
+  return {
+    claim: (bytes, granted) => {
+      const claim: Claim = { bytes: Math.min(bytes, total), granted }
+      queue.push(claim)
+      serve()
+      return {
+        shrinkTo: (smaller) => {
+          if (!holders.has(claim) || smaller >= claim.bytes) return
+          used -= claim.bytes - smaller
+          claim.bytes = smaller
+          serve()
+        },
+        release: () => {
+          if (holders.delete(claim)) used -= claim.bytes
+          else if (queue.includes(claim)) queue.splice(queue.indexOf(claim), 1)
+          serve()
+        },
+      }
+    },
+    counts: () => ({ used, waiting: queue.length }),
+  }
+}

@@ -1,0 +1,330 @@
+/**
+ * Owns the life of one Mount call: read → decoded → admitted → pipeline → encoded → flushed → wiped,
+ * with a time budget over all of it. Whatever happens, the call is answered once and in time, and gives
+ * back everything it held (driver.md sections 4 and 8).
+ */
+import type { ServerInterceptingCallInterface } from '@grpc/grpc-js'
+import { constants, type ServerHttp2Stream } from 'node:http2'
+import type { MountAnswer, MountPipeline } from '../mount/answer.ts'
+import { MountFailure } from '../mount/errors.ts'
+import { decodeMountRequest, type MountRequest } from '../mount/request.ts'
+import { MOUNT_REQUEST, MOUNT_RESPONSE, type WireMountRequest } from '../rpc/contract.ts'
+import { decode, encodedLength, encodeInto, WireError, type Decoded } from '../rpc/wire.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { Admission, ByteBudget, ByteClaim } from './admission.ts'
+import { FAILURE, statusOf, type FinalStatus } from './final-status.ts'
+
+/** How a Mount call ended, for metrics and log. Holds no value and nothing the caller wrote but its namespace. */
+export interface MountReport {
+  readonly provider: string
+  /** Empty when the request could not be decoded. */
+  readonly namespace: string
+  /** gRPC code; 0 for a mount whose files were handed to the driver. */
+  readonly grpcCode: number
+  /** `ok`, an error kind, `cancelled` when the caller hung up first, `refused` when it broke the protocol. */
+  readonly outcome: string
+  readonly durationMs: number
+  /** Of these, milliseconds in the queue. */
+  readonly queuedMs: number
+  /** Bytes of the encoded response; 0 for a failure. */
+  readonly responseBytes: number
+}
+
+/** What all Mount calls of a process share. */
+export interface MountHost {
+  readonly pipeline: MountPipeline
+  readonly admission: Admission<() => void>
+  /** Request bytes being read or waiting in the queue. */
+  readonly requests: ByteBudget
+  /** Encoded response bytes on their way to the driver. */
+  readonly responses: ByteBudget
+  readonly maxRequestBytes: number
+  readonly maxResponseBytes: number
+  /** Time a call may take when its deadline allows more, in milliseconds. */
+  readonly budgetMs: number
+  readonly log: Logger
+  readonly report: (report: MountReport) => void
+  /** Calls that have not been answered; the server ends them when it has to stop. */
+  readonly open: Set<MountCall>
+}
+
+export interface MountCall {
+  /** Calls `read` once there is room for the request. */
+  admitReading(read: () => void): void
+  /** Runs the mount in `bytes`, a whole MountRequest, and calls `reply` with the response if there is one. */
+  run(bytes: Buffer, reply: (response: LateBuffer) => void): void
+  /** The call is over for the transport: flushed, failed or cancelled. */
+  closed(): void
+  /** Ends the call with `failure` unless it has been answered. */
+  fail(failure: MountFailure): void
+}
+
+/**
+ * A message that is encoded when grpc-js copies it into its frame, so that the secrets exist once and
+ * the copy that grpc-js makes is known here and can be wiped. grpc-js reads `byteLength` and calls
+ * `copy` once; a test holds it to that.
+ */
+export interface LateBuffer {
+  readonly byteLength: number
+  copy(target: Buffer, start: number): number
+}
+
+/** gRPC code for a caller that hung up; reported only, never sent. */
+const CANCELLED = 1
+/** Part of the remaining time that is kept for sending the answer, and its bounds in milliseconds. */
+const MARGIN = { share: 0.1, least: 20, most: 5000 }
+/** A driver that has not taken its response by so long after the budget never will. */
+const FLUSH_GRACE_MS = 10_000
+
+/** End of the budget of a call that starts `now` and whose caller waits until `callerDeadline`. */
+export function budgetEnd(now: number, budgetMs: number, callerDeadline: number): number {
+  const remaining = Math.max(0, callerDeadline - now)
+  const margin = Math.min(MARGIN.most, Math.max(MARGIN.least, remaining * MARGIN.share))
+  return Math.min(now + budgetMs, callerDeadline - margin)
+}
+
+/**
+ * Begins a Mount call. `call` must send final codes only.
+ * @param sent the status that `call` was ended with, possibly by grpc-js itself.
+ */
+export function openMountCall(
+  host: MountHost,
+  provider: string,
+  call: ServerInterceptingCallInterface,
+  sent: () => FinalStatus | undefined,
+): MountCall {
+  const started = Date.now()
+  const deadline = budgetEnd(started, host.budgetMs, callerDeadline(call))
+  const controller = new AbortController()
+  let namespace = ''
+  let queuedSince = 0
+  let queuedMs = 0
+  let answered = false
+  let over = false
+  let slot: 'none' | 'waiting' | 'running' = 'none'
+  let answer: MountAnswer | undefined
+  let frame: Buffer | undefined
+  let requestClaim: ByteClaim | undefined
+  let responseClaim: ByteClaim | undefined
+  let resume = (): void => {}
+
+  const report = (grpcCode: number, outcome: string, responseBytes: number): void => {
+    const durationMs = Date.now() - started
+    attempt(() =>
+      host.report({ provider, namespace, grpcCode, outcome, durationMs, queuedMs, responseBytes }),
+    )
+  }
+  /** Runs what others handed in at a place where nobody would catch it. */
+  const attempt = (action: () => void): void => {
+    try {
+      action()
+    } catch (error) {
+      host.log.error('clean-up of a mount failed', { provider, namespace, ...placeOf(error) })
+    }
+  }
+  const releaseAnswer = (): void => {
+    const given = answer
+    answer = undefined
+    if (given) attempt(() => given.release())
+  }
+
+  /** Gives back everything that is not needed to flush the response. */
+  const leave = (): void => {
+    requestClaim?.release()
+    const held = slot
+    slot = 'none'
+    if (held === 'waiting') host.admission.withdraw(namespace, resume)
+    if (held === 'running') host.admission.finish(namespace)?.()
+  }
+
+  const fail = (failure: MountFailure): void => {
+    if (answered) return
+    answered = true
+    host.open.delete(mountCall)
+    clearTimeout(timer)
+    controller.abort(failure)
+    releaseAnswer()
+    responseClaim?.release()
+    report(failure.grpcCode, failure.kind, 0)
+    call.sendStatus({ ...statusOf(failure), metadata: null })
+    leave()
+  }
+
+  const failWith = (error: unknown): void => {
+    if (error instanceof MountFailure) return fail(error)
+    if (!answered) {
+      // The text of an unexpected error could quote anything; its type and place cannot.
+      host.log.error('mount failed unexpectedly', { provider, namespace, ...placeOf(error) })
+    }
+    return fail(FAILURE.internal)
+  }
+
+  const send = (response: Decoded, size: number, reply: (response: LateBuffer) => void): void => {
+    if (answered) return
+    answered = true
+    host.open.delete(mountCall)
+    clearTimeout(timer)
+    timer = setTimeout(() => resetStream(call), Math.max(0, deadline - Date.now()) + FLUSH_GRACE_MS)
+    timer.unref()
+    reply({
+      byteLength: size,
+      copy: (target, start) => {
+        frame = target.subarray(start, start + size)
+        const end = encodeInto(MOUNT_RESPONSE, response, target, start)
+        releaseAnswer()
+        return end - start
+      },
+    })
+    report(0, 'ok', size)
+  }
+
+  const accept = (given: MountAnswer, reply: (response: LateBuffer) => void): void => {
+    answer = given
+    if (answered) {
+      releaseAnswer()
+      return
+    }
+    const response = { object_version: given.versions, files: given.files } as unknown as Decoded
+    const size = encodedLength(MOUNT_RESPONSE, response)
+    if (size > host.maxResponseBytes) {
+      fail(responseTooLarge(size, host.maxResponseBytes))
+      return
+    }
+    responseClaim = host.responses.claim(size, () => send(response, size, reply))
+  }
+
+  const start = (request: MountRequest, reply: (response: LateBuffer) => void): void => {
+    slot = 'running'
+    Promise.resolve(request)
+      .then((given) => host.pipeline(given, { provider, signal: controller.signal, deadline }))
+      .then((given) => accept(given, reply))
+      .catch(failWith)
+  }
+
+  const mountCall: MountCall = {
+    admitReading: (read) => {
+      requestClaim = host.requests.claim(host.maxRequestBytes, () => {
+        if (!answered) read()
+      })
+    },
+    run: (bytes, reply) => {
+      if (answered) return
+      requestClaim?.shrinkTo(bytes.length)
+      let request: MountRequest
+      try {
+        request = decoded(bytes)
+      } catch (error) {
+        failWith(error)
+        return
+      }
+      namespace = request.pod.namespace
+      const begin = (given: MountRequest): void => {
+        bytes.fill(0)
+        requestClaim?.release()
+        start(given, reply)
+      }
+      // While it waits a request is kept as bytes: decoded it would take several times the room, in the heap.
+      resume = () => {
+        queuedMs = Date.now() - queuedSince
+        begin(decoded(bytes))
+      }
+      const offer = host.admission.offer(namespace, deadline, resume)
+      if (offer === 'run') {
+        begin(request)
+        return
+      }
+      forget(request)
+      if (offer === 'refused') {
+        fail(QUEUE_FULL)
+        return
+      }
+      slot = 'waiting'
+      queuedSince = Date.now()
+    },
+    closed: () => {
+      if (over) return
+      over = true
+      clearTimeout(timer)
+      frame?.fill(0)
+      releaseAnswer()
+      if (!answered) {
+        answered = true
+        host.open.delete(mountCall)
+        controller.abort(new Error('the caller hung up'))
+        const refusal = sent()
+        report(refusal?.code ?? CANCELLED, refusal ? 'refused' : 'cancelled', 0)
+      }
+      responseClaim?.release()
+      leave()
+    },
+    fail,
+  }
+
+  host.open.add(mountCall)
+  const outOfTime = deadline === started + host.budgetMs ? outOfBudget(host.budgetMs) : FAILURE.deadline
+  let timer = setTimeout(() => fail(outOfTime), Math.max(0, deadline - started))
+  return mountCall
+}
+
+function callerDeadline(call: ServerInterceptingCallInterface): number {
+  const deadline = call.getDeadline()
+  return deadline instanceof Date ? deadline.getTime() : deadline
+}
+
+function decoded(bytes: Buffer): MountRequest {
+  try {
+    return decodeMountRequest(decode(MOUNT_REQUEST, bytes) as unknown as WireMountRequest)
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error
+    throw MountFailure.of(
+      'config',
+      'BAD_REQUEST',
+      `the Mount request is not valid protobuf: ${error.message}`,
+      'Call Mount as the Secrets Store CSI Driver does',
+    )
+  }
+}
+
+/** Overwrites the secrets of a request that nothing else has seen. */
+function forget(request: MountRequest): void {
+  request.tokens?.wipe()
+  for (const value of request.nodePublishSecret.values()) value.wipe()
+}
+
+const QUEUE_FULL = MountFailure.of(
+  'throttled',
+  'TOO_MANY_MOUNTS',
+  'too many mounts of this namespace are waiting on this node',
+  'Kubelet tries again by itself; if it lasts, see which store is slow in the log of the keyferry pod',
+)
+
+function outOfBudget(budgetMs: number): MountFailure {
+  return MountFailure.of(
+    'timeout',
+    'TIMEOUT',
+    `the mount did not finish within ${budgetMs / 1000} s`,
+    'The log of the keyferry pod on this node says which store was slow',
+  )
+}
+
+function responseTooLarge(size: number, limit: number): MountFailure {
+  return MountFailure.of(
+    'too-large',
+    'RESPONSE_TOO_LARGE',
+    `the files of this volume need ${size} bytes, more than the limit of ${limit} bytes`,
+    'Split the SecretProviderClass, or raise maxCallRecvMsgSize of the driver and the limit of keyferry together',
+  )
+}
+
+/** Class of an unexpected error and where it was thrown, without its message. */
+function placeOf(error: unknown): { readonly error: string; readonly at: string } {
+  if (!(error instanceof Error)) return { error: typeof error, at: '' }
+  const frames = (error.stack ?? '').split('\n').filter((line) => line.startsWith('    at '))
+  return { error: error.name, at: (frames[0] ?? '').trim() }
+}
+
+/** Resets the call's stream with a code that gRPC reads as INTERNAL. grpc-js has no public way to do so. */
+function resetStream(call: ServerInterceptingCallInterface): void {
+  const { stream } = call as unknown as { stream?: ServerHttp2Stream }
+  stream?.close(constants.NGHTTP2_INTERNAL_ERROR)
+}

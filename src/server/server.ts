@@ -1,0 +1,210 @@
+/**
+ * Owns the running server: sockets, gRPC servers and admission put together, from start to a drained
+ * end (driver.md sections 4 and 5).
+ */
+import { ServerCredentials, type Server } from '@grpc/grpc-js'
+import { MountFailure } from '../mount/errors.ts'
+import type { MountPipeline } from '../mount/answer.ts'
+import { connectProvider } from '../rpc/contract.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { createAdmission, createByteBudget, DEFAULT_ADMISSION, type AdmissionLimits } from './admission.ts'
+import { acceptConnection, type AcceptedConnection } from './legacy-authority/connection.ts'
+import type { MountHost, MountReport } from './mount-call.ts'
+import { createProviderServer, type Provider } from './provider-service.ts'
+import { bindSockets, type SocketDirectory } from './sockets.ts'
+
+export interface ServerLimits {
+  /** Time a mount may take when its caller would wait longer or for ever, in milliseconds. Default 90 000. */
+  readonly budgetMs: number
+  /** Largest encoded response in bytes; the driver's `--max-call-recv-msg-size`. Default 4 MiB. */
+  readonly maxResponseBytes: number
+  /** Largest request in bytes. Default 4 MiB. */
+  readonly maxRequestBytes: number
+  /** Encoded responses on their way at once, in bytes. Default 32 MiB. */
+  readonly responseBytes: number
+  /** Requests being read or waiting at once, in bytes. Default 64 MiB. */
+  readonly requestBytes: number
+  readonly admission: AdmissionLimits
+}
+
+const MIB = 1024 * 1024
+export const DEFAULT_SERVER_LIMITS: ServerLimits = {
+  budgetMs: 90_000,
+  maxResponseBytes: 4 * MIB,
+  maxRequestBytes: 4 * MIB,
+  responseBytes: 32 * MIB,
+  requestBytes: 64 * MIB,
+  admission: DEFAULT_ADMISSION,
+}
+
+export interface ServerOptions {
+  /** One for each socket name. */
+  readonly providers: readonly Provider[]
+  readonly directories: readonly SocketDirectory[]
+  /** Directories in which the driver looks as well. Default none; `serve` passes the driver's own. */
+  readonly alsoSearched?: readonly string[]
+  readonly takeover?: boolean
+  readonly pipeline: MountPipeline
+  readonly limits?: Partial<ServerLimits>
+  readonly log: Logger
+  /** Told how each Mount call ended. */
+  readonly onMount?: (report: MountReport) => void
+}
+
+/** What is going on, for metrics and status. */
+export interface ServerStats {
+  readonly running: number
+  readonly waiting: number
+  /** Bytes of requests being read or waiting, and of responses on their way. */
+  readonly requestBytes: number
+  readonly responseBytes: number
+}
+
+export interface RunningServer {
+  readonly paths: readonly string[]
+  stats(): ServerStats
+  /**
+   * Stops accepting, says goodbye to every connection and waits for running mounts. What still runs
+   * after `drainMs` is answered FAILED_PRECONDITION. The same promise every time: a second call neither
+   * cuts nor shortens anything.
+   */
+  close(options: { readonly drainMs: number }): Promise<void>
+}
+
+/** Time for the answers of mounts that were ended by the drain to reach the driver. */
+const LAST_WORDS_MS = 1000
+const WARM_UP_MS = 5000
+
+/**
+ * Binds every socket and answers on all of them when the promise resolves.
+ * @throws SocketError
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const limits = { ...DEFAULT_SERVER_LIMITS, ...options.limits }
+  const host: MountHost = {
+    pipeline: options.pipeline,
+    admission: createAdmission(limits.admission),
+    requests: createByteBudget(limits.requestBytes),
+    responses: createByteBudget(limits.responseBytes),
+    maxRequestBytes: limits.maxRequestBytes,
+    maxResponseBytes: limits.maxResponseBytes,
+    budgetMs: limits.budgetMs,
+    log: options.log,
+    report: options.onMount ?? ((): void => {}),
+    open: new Set(),
+  }
+  const servers = new Map(
+    options.providers.map((provider) => {
+      const server = createProviderServer(provider, host)
+      return [provider.name, { server, inject: injector(server) }]
+    }),
+  )
+  const undecided = new Set<AcceptedConnection>()
+
+  const sockets = await bindSockets({
+    directories: options.directories,
+    names: options.providers,
+    takeover: options.takeover ?? false,
+    alsoSearched: options.alsoSearched ?? [],
+    log: options.log,
+    onConnection: (name, socket) => {
+      const accepted = acceptConnection(socket, {
+        inject: (connection) => {
+          undecided.delete(accepted)
+          servers.get(name)?.inject(connection)
+        },
+        onRewrite: () => options.log.debug('rewriting the authority of a connection', { provider: name }),
+        onGarbage: (error) => {
+          options.log.warn('closed a connection that does not speak HTTP/2 as it must', {
+            provider: name,
+            reason: error.message,
+          })
+        },
+      })
+      undecided.add(accepted)
+      socket.once('close', () => undecided.delete(accepted))
+    },
+  })
+  await warmUp(sockets.paths[0], options.log)
+
+  let closing: Promise<void> | undefined
+  return {
+    paths: sockets.paths,
+    stats: () => ({
+      ...host.admission.counts(),
+      requestBytes: host.requests.counts().used,
+      responseBytes: host.responses.counts().used,
+    }),
+    close: ({ drainMs }) => {
+      closing ??= drain({
+        stopAccepting: () => {
+          sockets.stopAccepting()
+          for (const connection of undecided) connection.goAway()
+        },
+        servers: [...servers.values()].map(({ server }) => server),
+        host,
+        drainMs,
+      })
+      return closing
+    },
+  }
+}
+
+function injector(
+  server: Server,
+): (connection: Parameters<ReturnType<Server['createConnectionInjector']>['injectConnection']>[0]) => void {
+  const made = server.createConnectionInjector(ServerCredentials.createInsecure())
+  return (connection) => {
+    made.injectConnection(connection)
+  }
+}
+
+/** The first call of a process takes 20 ms more than the second; let it be ours. */
+async function warmUp(path: string | undefined, log: Logger): Promise<void> {
+  if (path === undefined) return
+  const client = connectProvider(path)
+  try {
+    await client.version({ deadlineMs: WARM_UP_MS })
+  } catch {
+    log.warn('our own socket did not answer in time', { path })
+  } finally {
+    client.close()
+  }
+}
+
+interface Drain {
+  readonly stopAccepting: () => void
+  readonly servers: readonly Server[]
+  readonly host: MountHost
+  readonly drainMs: number
+}
+
+async function drain({ stopAccepting, servers, host, drainMs }: Drain): Promise<void> {
+  stopAccepting()
+  // Sends GOAWAY on every connection: running calls go on, new ones go to our successor.
+  const drained = Promise.all(
+    servers.map((server) => new Promise<void>((resolve) => server.tryShutdown(() => resolve()))),
+  )
+  if (await within(drained, drainMs)) return
+  for (const call of host.open) call.fail(SHUTTING_DOWN)
+  if (await within(drained, LAST_WORDS_MS)) return
+  // Only connections whose peer does not take its answer are left.
+  for (const server of servers) server.forceShutdown()
+}
+
+async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
+  const { promise: late, resolve } = Promise.withResolvers<boolean>()
+  const timer = setTimeout(() => resolve(false), ms)
+  try {
+    return await Promise.race([work.then(() => true), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+const SHUTTING_DOWN = MountFailure.of(
+  'unavailable',
+  'SHUTTING_DOWN',
+  'the provider is being replaced and the mount did not finish in time',
+  'Kubelet tries again by itself',
+)
