@@ -25,7 +25,11 @@ export interface TestHostOptions {
 
 /** What the host was asked for. */
 export interface TestHost extends Host {
-  readonly asked: { readonly annotations: string[]; readonly nodeLabels: string[]; readonly audiences: string[] }
+  readonly asked: {
+    readonly annotations: string[]
+    readonly nodeLabels: string[]
+    readonly audiences: string[]
+  }
 }
 
 /** One client for the file; close it in `afterAll`. */
@@ -52,7 +56,11 @@ export function testHost(options: TestHostOptions = {}): TestHost {
       const found = tokens.get(audience)
       return found === undefined
         ? Promise.reject(
-            new BackendError({ kind: 'unauthenticated', code: 'TOKEN_MISSING', message: `no token for ${audience}` }),
+            new BackendError({
+              kind: 'unauthenticated',
+              code: 'TOKEN_MISSING',
+              message: `no token for ${audience}`,
+            }),
           )
         : Promise.resolve({
             token: SecretBytes.copyOf(found.token),
