@@ -1,6 +1,7 @@
 /** Owns values that become several files: the top-level keys of a JSON document, the objects below a prefix. */
-import { parseGoJson } from '../../formats/json.ts'
+import { JsonError, parseJson } from '../../formats/json-parse.ts'
 import { JsonNumber } from '../../formats/json.ts'
+import type { JsonValue } from '../../formats/json.ts'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Value, ValuePart } from '../adapter.ts'
 import { BackendError } from '../adapter.ts'
@@ -17,10 +18,11 @@ export function jsonParts(value: Value, name: string): readonly ValuePart[] {
       message: `"${name.slice(0, 200)}" ${what}`,
       remedy: 'Expand only values that are a JSON object with text, numbers or booleans.',
     })
-  let document: ReturnType<typeof parseGoJson>
+  let document: JsonValue
   try {
-    document = parseGoJson(value.bytes.reveal())
-  } catch {
+    document = parseJson(value.bytes.reveal())
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error
     throw refuse('is not valid JSON')
   }
   if (!(document instanceof Map)) throw refuse('is not a JSON object')

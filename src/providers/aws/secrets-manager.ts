@@ -107,6 +107,8 @@ class SecretMount {
   readonly #slot: ReturnType<typeof limiter>
   readonly #mountSlot = limiter(PER_MOUNT)
   readonly #regions = new Map<string, Promise<Region>>()
+  /** Secrets asked for already: a file and its expansion are one call. */
+  readonly #fetched = new Map<string, Promise<Value>>()
   /** What a batch call brought for unpinned secrets of the primary region, by id. */
   readonly #prefetched = new Map<string, Value | AwsFailure>()
 
@@ -192,13 +194,26 @@ class SecretMount {
     )
   }
 
-  async #secret(regionName: string, query: SecretQuery, isSecond: boolean): Promise<Value> {
-    const fault = arnRegionFault(query.id, regionName)
+  /** A value of the caller's own: the host wipes what it is given. @throws AwsFailure */
+  async #secret(region: string, query: SecretQuery, isSecond: boolean): Promise<Value> {
+    const key = JSON.stringify([region, ...queryKey(query)])
+    const known = this.#fetched.get(key)
+    const fetched = known ?? this.#fetch(region, query, isSecond)
+    this.#fetched.set(key, fetched)
+    // A repeat of the call must be a call.
+    fetched.catch(() => this.#fetched.delete(key))
+    const value = await fetched
+    return known === undefined ? value : { ...value, bytes: SecretBytes.copyOf(value.bytes.reveal()) }
+  }
+
+  async #fetch(region: string, query: SecretQuery, isSecond: boolean): Promise<Value> {
+    const fault = arnRegionFault(query.id, region)
     if (fault !== undefined) throw fault
-    const known = isSecond || query.versionId || query.stage ? undefined : this.#prefetched.get(query.id)
+    const pinned = query.versionId !== undefined
+    const known = isSecond || pinned || query.stage !== undefined ? undefined : this.#prefetched.get(query.id)
     if (known instanceof AwsFailure) throw known
     if (known !== undefined) return known
-    const output = await this.#call(regionName, ({ sdk, client }, abortSignal) =>
+    const output = await this.#call(region, ({ sdk, client }, abortSignal) =>
       client.send(
         new sdk.GetSecretValueCommand({
           SecretId: query.id,
@@ -208,7 +223,7 @@ class SecretMount {
         { abortSignal },
       ),
     )
-    return valueOf(output, query.versionId !== undefined)
+    return valueOf(output, pinned)
   }
 
   /** Eager failover as AWS's provider does it: the second region must know the secret, too. */
