@@ -4,14 +4,12 @@
  * the provider's own are used where a store says `identity: node`, and nowhere else.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import * as v from 'valibot'
-import { HttpError } from '../../net/http.ts'
-import type { HttpResponse } from '../../net/http.ts'
 import type { Host, OpenedSession } from '../adapter.ts'
 import { BackendError } from '../adapter.ts'
-import { AwsFailure, failureOf, refusal } from './failures.ts'
-import type { AwsCredentials, CredentialSource } from './sdk.ts'
-import { clientConfig } from './sdk.ts'
+import { AwsFailure, failureOf } from './failures.ts'
+import { PodIdentityAgent } from './pod-identity.ts'
+import type { CredentialSource, TemporaryCredentials } from './sdk.ts'
+import { clientConfig, completeCredentials } from './sdk.ts'
 import type { AwsEnvironment, AwsStore } from './settings.ts'
 
 export const STS_AUDIENCE = 'sts.amazonaws.com'
@@ -27,8 +25,6 @@ export interface AwsSession {
   /** When BatchGetSecretValue was refused last, milliseconds since 1970. */
   batchRefusedAt?: number
 }
-
-type TemporaryCredentials = AwsCredentials & { readonly expiration: Date }
 
 /** Spec: credentials are used until 5 min before expiry; the host's own margin is one of them. */
 const EXTRA_MARGIN_MS = 4 * 60_000
@@ -105,30 +101,6 @@ async function roleOf(store: AwsStore, host: Host): Promise<string> {
   })
 }
 
-interface StsCredentials {
-  readonly AccessKeyId?: string | undefined
-  readonly SecretAccessKey?: string | undefined
-  readonly SessionToken?: string | undefined
-  readonly Expiration?: Date | undefined
-}
-
-function checked(credentials: StsCredentials | undefined): TemporaryCredentials {
-  const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = credentials ?? {}
-  if (!AccessKeyId || !SecretAccessKey || !SessionToken || !Expiration || Number.isNaN(Expiration.getTime()))
-    throw new AwsFailure({
-      kind: 'malformed',
-      code: 'AWS_AUTH',
-      awsCode: 'malformed',
-      message: 'the reply holds no complete credentials',
-    })
-  return {
-    accessKeyId: AccessKeyId,
-    secretAccessKey: SecretAccessKey,
-    sessionToken: SessionToken,
-    expiration: Expiration,
-  }
-}
-
 /** Errors of STS that pass by themselves: it could not reach or read the cluster's issuer. */
 const STS_AGAIN = new Set([
   'InvalidIdentityToken',
@@ -156,7 +128,7 @@ async function withWebIdentity(
   for (let tried = 1; ; tried += 1) {
     try {
       const { Credentials } = await client.send(command, { abortSignal: host.signal })
-      return checked(Credentials)
+      return completeCredentials(Credentials)
     } catch (error) {
       const failure = failureOf(error, true)
       if (!STS_AGAIN.has(failure.awsCode) || tried === STS_TRIES) throw failure
@@ -184,108 +156,10 @@ async function assumed(
   })
   try {
     const { Credentials } = await client.send(command, { abortSignal: host.signal })
-    return checked(Credentials)
+    return completeCredentials(Credentials)
   } catch (error) {
     throw failureOf(error, true)
   }
-}
-
-const agentReply = v.object({
-  AccessKeyId: v.string(),
-  SecretAccessKey: v.string(),
-  Token: v.string(),
-  Expiration: v.string(),
-})
-
-type AddressFamily = 'ipv4' | 'ipv6'
-
-/** Failures after which the agent's other address may still answer. */
-const NO_CONNECTION = new Set(['unreachable', 'timeout', 'refused-address'])
-
-/** The agent's credentials; the address family that answered is remembered for the process. */
-export class PodIdentityAgent {
-  readonly #environment: AwsEnvironment
-  #answered: AddressFamily | undefined
-
-  constructor(environment: AwsEnvironment) {
-    this.#environment = environment
-  }
-
-  async credentials(
-    host: Host,
-    token: string,
-    wanted: AddressFamily | 'auto',
-  ): Promise<TemporaryCredentials> {
-    const first = wanted === 'auto' ? (this.#answered ?? 'ipv4') : wanted
-    const second = wanted === 'auto' ? (first === 'ipv4' ? 'ipv6' : 'ipv4') : undefined
-    try {
-      return await this.#from(first, token, host)
-    } catch (error) {
-      const lost = error instanceof AwsFailure && NO_CONNECTION.has(error.awsCode)
-      if (second === undefined || !lost || host.signal.aborted) throw error
-      host.log.debug('Pod Identity agent does not answer, trying its other address', { family: first })
-      return await this.#from(second, token, host)
-    }
-  }
-
-  async #from(family: AddressFamily, token: string, host: Host): Promise<TemporaryCredentials> {
-    let reply: HttpResponse
-    try {
-      reply = await host.http.send({
-        method: 'GET',
-        url: this.#environment.podIdentityUrls[family],
-        headers: { authorization: token, accept: 'application/json' },
-        to: { origin: 'operator' },
-        signal: host.signal,
-        timeoutMs: this.#environment.podIdentityTimeoutMs,
-        maxBytes: 64 * 1024,
-      })
-    } catch (error) {
-      if (error instanceof HttpError)
-        throw new AwsFailure({
-          ...failureOf(error, true),
-          message: `Pod Identity agent: ${error.message}`,
-        })
-      throw error
-    }
-    this.#answered = family
-    let body: unknown
-    try {
-      body = JSON.parse(reply.body.toString())
-    } catch {
-      body = undefined
-    }
-    if (reply.status !== 200) throw agentRefusal(reply.status, body)
-    const parsed = v.safeParse(agentReply, body)
-    return checked(
-      parsed.success
-        ? {
-            AccessKeyId: parsed.output.AccessKeyId,
-            SecretAccessKey: parsed.output.SecretAccessKey,
-            SessionToken: parsed.output.Token,
-            Expiration: new Date(parsed.output.Expiration),
-          }
-        : undefined,
-    )
-  }
-}
-
-function agentRefusal(status: number, body: unknown): AwsFailure {
-  const parsed = v.safeParse(
-    v.object({ code: v.optional(v.string()), message: v.optional(v.string()) }),
-    body,
-  )
-  const { code = `HTTP ${status}`, message = '' } = parsed.success ? parsed.output : {}
-  const known = refusal(code.replaceAll(' ', '-'), message, { status, auth: true })
-  const retryable = status === 429 || status >= 500
-  return new AwsFailure({
-    kind: retryable ? known.kind : 'unauthenticated',
-    // A 4xx of the agent is final, whatever it says (aws.md section 7).
-    final: !retryable,
-    awsCode: known.awsCode,
-    code: known.code === 'AWS_THROTTLED' ? 'AWS_THROTTLED' : 'AWS_AUTH',
-    message: `Pod Identity agent: ${known.message}`,
-  })
 }
 
 /** The SDK's own search: environment, web identity, container, instance metadata. Only for `identity: node`. */
@@ -319,7 +193,7 @@ export interface SessionOpener {
 interface Base {
   /** Everything that makes two sessions of one identity different. */
   readonly key: readonly string[]
-  open(): Promise<OpenedSession<AwsSession>>
+  readonly open: () => Promise<OpenedSession<AwsSession>>
 }
 
 export function sessionOpener(environment: AwsEnvironment): SessionOpener {

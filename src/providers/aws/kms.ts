@@ -233,8 +233,14 @@ function jsonOf(reply: HttpResponse): unknown {
 function refusedBy(reply: HttpResponse): AwsFailure | undefined {
   if (reply.status === 200) return undefined
   const parsed = v.safeParse(errorReply, jsonOf(reply))
-  const type = parsed.success ? parsed.output.__type : `HTTP-${reply.status}`
-  const text = parsed.success ? (parsed.output.message ?? parsed.output.Message ?? '') : ''
+  const {
+    __type: type,
+    message,
+    Message,
+  } = parsed.success ? parsed.output : { __type: `HTTP-${reply.status}`, message: '', Message: '' }
   const code = type.slice(type.indexOf('#') + 1).split(':')[0] ?? type
-  return refusal(code, text, { status: reply.status, requestId: reply.headers['x-amzn-requestid'] })
+  return refusal(code, message ?? Message ?? '', {
+    status: reply.status,
+    requestId: reply.headers['x-amzn-requestid'],
+  })
 }

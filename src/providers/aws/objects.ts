@@ -57,8 +57,8 @@ const SERVICES: ReadonlyMap<string, ObjectType> = new Map<string, ObjectType>([
 ])
 const TYPES: ReadonlySet<string> = new Set(['secretsmanager', 'ssmparameter'])
 
-/** Collects the problems of one place of the SPC. */
-export type Report = (code: string, message: string, remedy?: string) => void
+/** Collects the problems of one place of the SPC; gives undefined, so that a rule can end with it. */
+export type Report = (code: string, message: string, remedy?: string) => undefined
 
 /**
  * Decodes and checks `objects`. An object with a problem is left out of the result; every problem of
@@ -143,12 +143,11 @@ function typeOf(
   region: string | undefined,
   report: Report,
 ): ObjectType | undefined {
-  if (name === '') return void report('AWS_NO_NAME', 'objectName must be specified')
+  if (name === '') return report('AWS_NO_NAME', 'objectName must be specified')
   const arn = arnOf(name)
-  if (arn === 'malformed')
-    return void report('AWS_BAD_ARN', 'an ARN has at least six fields separated by colons')
+  if (arn === 'malformed') return report('AWS_BAD_ARN', 'an ARN has at least six fields separated by colons')
   if (arn !== undefined && region !== undefined && arn.region !== region)
-    return void report(
+    return report(
       'AWS_ARN_REGION',
       `the ARN is of region "${arn.region}", but region ${region} is asked`,
       'Use the ARN of that region, or name the object without ARN.',
@@ -156,30 +155,24 @@ function typeOf(
   const service = arn === undefined ? undefined : SERVICES.get(arn.service)
   if (written === '') {
     if (arn === undefined)
-      return void report(
+      return report(
         'AWS_NO_TYPE',
         'objectType is missing',
         'Set objectType to secretsmanager or ssmparameter.',
       )
     if (service === undefined)
-      return void report(
-        'AWS_ARN_SERVICE',
-        `the ARN is of service "${arn.service}", not secretsmanager or ssm`,
-      )
+      return report('AWS_ARN_SERVICE', `the ARN is of service "${arn.service}", not secretsmanager or ssm`)
     return service
   }
   if (!TYPES.has(written))
-    return void report(
+    return report(
       'AWS_BAD_TYPE',
       `objectType "${written}" is unknown`,
       'Use secretsmanager or ssmparameter, in lower case.',
     )
   const type = written as ObjectType
   if (arn !== undefined && service !== type)
-    return void report(
-      'AWS_TYPE_MISMATCH',
-      `objectType ${type} does not match the ARN's service "${arn.service}"`,
-    )
+    return report('AWS_TYPE_MISMATCH', `objectType ${type} does not match the ARN's service "${arn.service}"`)
   return type
 }
 
@@ -202,7 +195,7 @@ function checkSelectors(
 function modeOf(text: string, fallback: number, report: Report): number | undefined {
   if (text === '') return fallback
   if (!/^[0-7]{4}$/.test(text))
-    return void report(
+    return report(
       'AWS_BAD_MODE',
       `filePermission "${text.slice(0, 40)}" is not four octal digits`,
       'Write it quoted, e.g. "0440": YAML reads an unquoted 0440 as the number 288.',

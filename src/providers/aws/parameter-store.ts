@@ -1,5 +1,6 @@
 /** Owns the backend `aws-parameter-store`: parameters by name or ARN with version or label, ten a call. */
 import type { GetParametersCommandOutput, Parameter, SSMClient } from '@aws-sdk/client-ssm'
+import type * as SdkModule from '@aws-sdk/client-ssm'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Backend, BackendContext, Host, RefItem, Value } from '../adapter.ts'
 import { BackendError, PlanError } from '../adapter.ts'
@@ -98,7 +99,7 @@ interface ParameterMount {
   readonly slot: ReturnType<typeof limiter>
 }
 
-type Sdk = typeof import('@aws-sdk/client-ssm')
+type Sdk = typeof SdkModule
 
 /** @throws AwsFailure */
 async function call<T>(

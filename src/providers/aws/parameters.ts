@@ -78,8 +78,8 @@ const seconds = (text: string | undefined): number | undefined =>
   text === undefined ? undefined : /^\d{1,6}$/.test(text) ? Number(text) : Number.NaN
 
 /** One field of the store, judged by the store's own schema. */
-function storeField<K extends keyof typeof storeSchema.entries>(
-  name: K,
+function storeField(
+  name: keyof typeof storeSchema.entries,
   value: string | number | undefined,
   report: Report,
 ): Partial<AwsStore> {

@@ -3,6 +3,7 @@
  * no retries of their own, and never the SDK's search for credentials.
  */
 import type { HttpClient, HttpRequest } from '../../net/http.ts'
+import { AwsFailure } from './failures.ts'
 import type { AwsEnvironment, AwsService } from './settings.ts'
 
 /** Credentials of one identity. Handed to the SDK only; held in closures, never in fields. */
@@ -12,6 +13,34 @@ export interface AwsCredentials {
   /** Absent only for a node's long-lived key. */
   readonly sessionToken?: string
   readonly expiration?: Date
+}
+
+export type TemporaryCredentials = AwsCredentials & { readonly expiration: Date }
+
+/** Credentials as STS and the agent give them. */
+export interface CredentialReply {
+  readonly AccessKeyId?: string | undefined
+  readonly SecretAccessKey?: string | undefined
+  readonly SessionToken?: string | undefined
+  readonly Expiration?: Date | undefined
+}
+
+/** @throws AwsFailure when a part is missing. */
+export function completeCredentials(credentials: CredentialReply | undefined): TemporaryCredentials {
+  const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = credentials ?? {}
+  if (!AccessKeyId || !SecretAccessKey || !SessionToken || !Expiration || Number.isNaN(Expiration.getTime()))
+    throw new AwsFailure({
+      kind: 'malformed',
+      code: 'AWS_AUTH',
+      awsCode: 'malformed',
+      message: 'the reply holds no complete credentials',
+    })
+  return {
+    accessKeyId: AccessKeyId,
+    secretAccessKey: SecretAccessKey,
+    sessionToken: SessionToken,
+    expiration: Expiration,
+  }
 }
 
 /** How the SDK asks for credentials. */

@@ -4,6 +4,7 @@ import type {
   SecretsManagerClient,
   SecretValueEntry,
 } from '@aws-sdk/client-secrets-manager'
+import type * as SdkModule from '@aws-sdk/client-secrets-manager'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Backend, BackendContext, Host, RefItem, Value } from '../adapter.ts'
 import { BackendError, PlanError } from '../adapter.ts'
@@ -45,7 +46,7 @@ const BATCH_FROM = 4
 const BATCH_SIZE = 20
 const NO_BATCH_MS = 10 * 60_000
 
-type Sdk = typeof import('@aws-sdk/client-secrets-manager')
+type Sdk = typeof SdkModule
 
 /** One region of one resolve: its session and client, opened once. */
 interface Region {

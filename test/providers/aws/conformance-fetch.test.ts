@@ -284,7 +284,7 @@ describe('errors', () => {
     aws.fake.faults.push({
       when: ({ service }) => service === 'secretsmanager',
       times: 1,
-      edit: ({ VersionId: _, ...answer }) => answer,
+      edit: (answer) => ({ ...answer, VersionId: undefined }),
     })
     expect((await aws.failure(spc(['plain']))).message).toContain('no VersionId')
     expect((await aws.mount(spc(['plain']))).get('plain')?.text).toBe('s3cret\n')
@@ -293,7 +293,7 @@ describe('errors', () => {
   it('aws 6 an answer with neither text nor bytes is an error', async () => {
     aws.fake.faults.push({
       when: ({ service }) => service === 'secretsmanager',
-      edit: ({ SecretString: _, ...answer }) => answer,
+      edit: (answer) => ({ ...answer, SecretString: undefined }),
     })
     expect((await aws.failure(spc(['plain']))).message).toContain('neither SecretString nor SecretBinary')
   })

@@ -140,17 +140,17 @@ export class FakeRegion {
     const id = String(input['SecretId'])
     authorize('secretsmanager:GetSecretValue', id)
     const [name, secret] = this.#secret(id)
-    const versionId = input['VersionId']
-    const stage = input['VersionStage'] ?? (versionId === undefined ? 'AWSCURRENT' : undefined)
+    const versionId = input['VersionId'] as string | undefined
+    const stage =
+      (input['VersionStage'] as string | undefined) ?? (versionId === undefined ? 'AWSCURRENT' : undefined)
     const version = secret.versions.find(
       (v) =>
-        (versionId === undefined || v.id === versionId) &&
-        (stage === undefined || v.stages.includes(String(stage))),
+        (versionId === undefined || v.id === versionId) && (stage === undefined || v.stages.includes(stage)),
     )
     if (version === undefined)
       throw new ServiceRefusal(
         'ResourceNotFoundException',
-        `Secrets Manager can't find the specified secret value for ${versionId === undefined ? `staging label: ${String(stage)}` : `VersionId: ${String(versionId)}`}`,
+        `Secrets Manager can't find the specified secret value for ${versionId === undefined ? `staging label: ${stage}` : `VersionId: ${versionId}`}`,
       )
     return this.#answer(name, secret, version)
   }
@@ -196,7 +196,7 @@ export class FakeRegion {
         errors.push({ SecretId: id, ErrorCode: error.type, Message: error.message })
       }
     }
-    return { SecretValues: values.reverse(), Errors: errors }
+    return { SecretValues: values.toReversed(), Errors: errors }
   }
 
   #current(secret: FakeSecret): FakeVersion {
@@ -248,7 +248,7 @@ export class FakeRegion {
     for (const name of names) authorize('ssm:GetParameters', name)
     const found = names.map((name) => [name, this.#parameter(name)] as const)
     return {
-      Parameters: found.flatMap(([, p]) => (p === undefined ? [] : [p])).reverse(),
+      Parameters: found.flatMap(([, p]) => (p === undefined ? [] : [p])).toReversed(),
       InvalidParameters: found.filter(([, p]) => p === undefined).map(([name]) => name),
     }
   }
