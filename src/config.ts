@@ -126,7 +126,7 @@ export function defaultConfig(): Config {
 export interface LoadedConfig {
   readonly config: Config
   /** The error for the value at `path`, e.g. `['backends', 'sops', 'roots']`. */
-  fault(path: readonly (string | number)[], reason: string): ConfigError
+  readonly fault: (path: readonly (string | number)[], reason: string) => ConfigError
 }
 
 /**

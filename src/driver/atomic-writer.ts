@@ -3,6 +3,7 @@ import * as fs from 'node:fs'
 import { posix } from 'node:path'
 import { firstComponent, pathProblem } from './file-paths.ts'
 import { errnoOf, errnoText, FileError } from './go-text.ts'
+import { readAsRoot } from './read-as-root.ts'
 
 /** One file of a payload. */
 export interface PayloadFile {
@@ -114,29 +115,9 @@ function differs(oldDir: string, files: ReadonlyMap<string, PayloadFile>): boole
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return true
     }
-    if (!readWhole(old).equals(file.contents)) return true
+    if (!readAsRoot(old).equals(file.contents)) return true
   }
   return false
-}
-
-/** Reads as root would: a file whose mode keeps its unprivileged owner out is opened up for the moment. */
-function readWhole(path: string): Buffer {
-  try {
-    return fs.readFileSync(path)
-  } catch (error) {
-    const code = errnoOf(error)
-    if (code === 'EISDIR') throw new FileError('read', path, code)
-    if (code !== 'EACCES') throw new FileError('open', path, code)
-  }
-  return attempt('open', path, () => {
-    const mode = fs.statSync(path).mode & 0o7777
-    fs.chmodSync(path, 0o400)
-    try {
-      return fs.readFileSync(path)
-    } finally {
-      fs.chmodSync(path, mode)
-    }
-  })
 }
 
 /** `..2026_01_31_12_00_00.123456789`, UTC, mode 0755 whatever the umask. */
@@ -175,8 +156,9 @@ function makeParents(dir: string, parent: string): void {
     const stat = absentAs(undefined, () => attempt('mkdir', made, () => fs.statSync(made)))
     if (stat === undefined) attempt('mkdir', made, () => fs.mkdirSync(made, 0o777))
     else if (!stat.isDirectory()) {
-      const last = index === names.length - 1
-      throw new FileError('mkdir', last ? `${made}/` : made, 'ENOTDIR')
+      // Go hands the innermost name to the kernel with its slash, and looks at the outer ones itself.
+      if (index === names.length - 1) throw new FileError('mkdir', `${made}/`, 'EEXIST')
+      throw new FileError('mkdir', made, 'ENOTDIR')
     }
   }
 }

@@ -125,6 +125,8 @@ export interface TestNode {
   readonly metrics: Metrics
   readonly events: Events
   readonly faults: DriverFaults
+  /** The driver itself, for CSI calls that kubelet would not make: see publishVolume. */
+  readonly driver: Driver
   /** The driver's log lines that section 3 names. */
   readonly log: readonly string[]
   /** Sends one publish as kubelet does. Never throws for a provider's or a pod's fault. */
@@ -237,6 +239,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     metrics: driver.metrics,
     events: driver.events,
     faults: driver.faults,
+    driver,
     log,
     publish,
     async unpublish(volume) {

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { compareBytes } from './go-text.ts'
+import { readAsRoot } from './read-as-root.ts'
 
 /** One entry of a volume. */
 export interface TreeEntry {
@@ -49,7 +50,7 @@ export function visibleFiles(dir: string): ReadonlyMap<string, VisibleFile> {
     const full = join(dir, path)
     const stat = fs.statSync(full)
     if (stat.isDirectory()) for (const name of fs.readdirSync(full)) visit(`${path}/${name}`)
-    else files.set(path, { mode: stat.mode & 0o7777, contents: fs.readFileSync(full) })
+    else files.set(path, { mode: stat.mode & 0o7777, contents: readAsRoot(full) })
   }
   if (!fs.existsSync(dir)) return files
   for (const name of fs.readdirSync(dir)) if (!name.startsWith('..')) visit(name)

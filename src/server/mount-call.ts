@@ -44,8 +44,8 @@ export interface MountHost {
   readonly budgetMs: number
   readonly log: Logger
   readonly report: (report: MountReport) => void
-  /** Calls that have not been answered; the server ends them when it has to stop. */
-  readonly open: Set<MountCall>
+  /** Calls whose answer is not yet flushed; the server waits for them when it has to stop. */
+  readonly live: Set<MountCall>
 }
 
 export interface MountCall {
@@ -140,8 +140,8 @@ export function openMountCall(
   const fail = (failure: MountFailure): void => {
     if (answered) return
     answered = true
-    host.open.delete(mountCall)
     clearTimeout(timer)
+    timer = closeLate(() => mountCall.closed())
     controller.abort(failure)
     releaseAnswer()
     responseClaim?.release()
@@ -162,10 +162,11 @@ export function openMountCall(
   const send = (response: Decoded, size: number, reply: (response: LateBuffer) => void): void => {
     if (answered) return
     answered = true
-    host.open.delete(mountCall)
     clearTimeout(timer)
-    timer = setTimeout(() => resetStream(call), Math.max(0, deadline - Date.now()) + FLUSH_GRACE_MS)
-    timer.unref()
+    timer = closeLate(() => {
+      resetStream(call)
+      mountCall.closed()
+    }, deadline - Date.now())
     reply({
       byteLength: size,
       copy: (target, start) => {
@@ -244,12 +245,12 @@ export function openMountCall(
     closed: () => {
       if (over) return
       over = true
+      host.live.delete(mountCall)
       clearTimeout(timer)
       frame?.fill(0)
       releaseAnswer()
       if (!answered) {
         answered = true
-        host.open.delete(mountCall)
         controller.abort(new Error('the caller hung up'))
         const refusal = sent()
         report(refusal?.code ?? CANCELLED, refusal ? 'refused' : 'cancelled', 0)
@@ -260,10 +261,15 @@ export function openMountCall(
     fail,
   }
 
-  host.open.add(mountCall)
+  host.live.add(mountCall)
   const outOfTime = deadline === started + host.budgetMs ? outOfBudget(host.budgetMs) : FAILURE.deadline
   let timer = setTimeout(() => fail(outOfTime), Math.max(0, deadline - started))
   return mountCall
+}
+
+/** A transport that never says that a call is over must not hold its bytes for ever. */
+function closeLate(close: () => void, remainingMs = 0): NodeJS.Timeout {
+  return setTimeout(close, Math.max(0, remainingMs) + FLUSH_GRACE_MS).unref()
 }
 
 function callerDeadline(call: ServerInterceptingCallInterface): number {

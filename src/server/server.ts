@@ -3,6 +3,9 @@
  * end (driver.md sections 4 and 5).
  */
 import { ServerCredentials, type Server } from '@grpc/grpc-js'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
 import { MountFailure } from '../mount/errors.ts'
 import type { MountPipeline } from '../mount/answer.ts'
 import { connectProvider } from '../rpc/contract.ts'
@@ -91,7 +94,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     budgetMs: limits.budgetMs,
     log: options.log,
     report: options.onMount ?? ((): void => {}),
-    open: new Set(),
+    live: new Set(),
   }
   const servers = new Map(
     options.providers.map((provider) => {
@@ -99,7 +102,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       return [provider.name, { server, inject: injector(server) }]
     }),
   )
-  const undecided = new Set<AcceptedConnection>()
+  const connections = new Map<Socket, AcceptedConnection>()
 
   const sockets = await bindSockets({
     directories: options.directories,
@@ -109,10 +112,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     log: options.log,
     onConnection: (name, socket) => {
       const accepted = acceptConnection(socket, {
-        inject: (connection) => {
-          undecided.delete(accepted)
-          servers.get(name)?.inject(connection)
-        },
+        inject: (connection) => servers.get(name)?.inject(connection),
         onRewrite: () => options.log.debug('rewriting the authority of a connection', { provider: name }),
         onGarbage: (error) => {
           options.log.warn('closed a connection that does not speak HTTP/2 as it must', {
@@ -121,8 +121,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
           })
         },
       })
-      undecided.add(accepted)
-      socket.once('close', () => undecided.delete(accepted))
+      connections.set(socket, accepted)
+      socket.once('close', () => connections.delete(socket))
     },
   })
   await warmUp(sockets.paths[0], options.log)
@@ -137,11 +137,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     }),
     close: ({ drainMs }) => {
       closing ??= drain({
-        stopAccepting: () => {
-          sockets.stopAccepting()
-          for (const connection of undecided) connection.goAway()
-        },
+        stopAccepting: () => sockets.stopAccepting(),
         servers: [...servers.values()].map(({ server }) => server),
+        connections,
         host,
         drainMs,
       })
@@ -150,9 +148,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
 }
 
-function injector(
-  server: Server,
-): (connection: Parameters<ReturnType<Server['createConnectionInjector']>['injectConnection']>[0]) => void {
+function injector(server: Server): (connection: Duplex) => void {
   const made = server.createConnectionInjector(ServerCredentials.createInsecure())
   return (connection) => {
     made.injectConnection(connection)
@@ -175,31 +171,33 @@ async function warmUp(path: string | undefined, log: Logger): Promise<void> {
 interface Drain {
   readonly stopAccepting: () => void
   readonly servers: readonly Server[]
+  readonly connections: ReadonlyMap<Socket, AcceptedConnection>
   readonly host: MountHost
   readonly drainMs: number
 }
 
-async function drain({ stopAccepting, servers, host, drainMs }: Drain): Promise<void> {
+/**
+ * grpc-js says that it is done as soon as it has said goodbye on injected connections, so calls and
+ * sockets are counted here.
+ */
+async function drain({ stopAccepting, servers, connections, host, drainMs }: Drain): Promise<void> {
   stopAccepting()
+  for (const connection of connections.values()) connection.goAway()
   // Sends GOAWAY on every connection: running calls go on, new ones go to our successor.
-  const drained = Promise.all(
-    servers.map((server) => new Promise<void>((resolve) => server.tryShutdown(() => resolve()))),
-  )
-  if (await within(drained, drainMs)) return
-  for (const call of host.open) call.fail(SHUTTING_DOWN)
-  if (await within(drained, LAST_WORDS_MS)) return
-  // Only connections whose peer does not take its answer are left.
-  for (const server of servers) server.forceShutdown()
+  for (const server of servers) server.tryShutdown(() => {})
+  await holds(() => host.live.size === 0, drainMs)
+  for (const call of host.live) call.fail(SHUTTING_DOWN)
+  // A driver closes its connection once it has its last answer.
+  await holds(() => connections.size === 0, LAST_WORDS_MS)
+  for (const socket of connections.keys()) socket.destroy()
 }
 
-async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  const timer = setTimeout(() => resolve(false), ms)
-  try {
-    return await Promise.race([work.then(() => true), late])
-  } finally {
-    clearTimeout(timer)
-  }
+const POLL_MS = 5
+
+/** Waits until `condition` holds, at most `ms`. */
+async function holds(condition: () => boolean, ms: number): Promise<void> {
+  const end = performance.now() + ms
+  while (!condition() && performance.now() < end) await setTimeout(POLL_MS)
 }
 
 const SHUTTING_DOWN = MountFailure.of(

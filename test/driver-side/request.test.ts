@@ -4,6 +4,9 @@ import { mkdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { ATTRIBUTE, volumeId } from '../../src/driver/attributes.ts'
+import { MOUNT } from '../../src/driver/contract.ts'
+import { leaveStaleSocket } from '../../src/driver/faults.ts'
+import { rawCall } from '../../src/driver/raw-http2.ts'
 import { startNode } from '../../src/driver/node.ts'
 import { goJsonMap, goQuote } from '../../src/driver/go-text.ts'
 import { afterwards, node, pair, provider, providerProcess, temporaryDir, volume } from './fixture.ts'
@@ -136,6 +139,31 @@ test('driver 2 the authority is the raw path in 1.5, which Node’s HTTP/2 refus
   expect(result.code).toBe('Internal')
 })
 
+test('driver 2 the raw HTTP/2 client reaches a provider, header block in one frame or in many', async () => {
+  const dir = temporaryDir()
+  const { socket, calls } = await provider(dir, () => answer({ a: '1' }))
+  const message = MOUNT.write({
+    attributes: '{}',
+    secrets: 'null',
+    target_path: '',
+    permission: '420',
+    current_object_version: [],
+  })
+  for (const headerFragmentBytes of [undefined, 40]) {
+    const call = { socket, authority: 'localhost', path: MOUNT.path, message }
+    const { message: bytes } = await rawCall(
+      headerFragmentBytes === undefined ? call : { ...call, headerFragmentBytes },
+    )
+    expect(MOUNT.read(bytes ?? Buffer.alloc(0)).message.files[0]?.path).toBe('a')
+  }
+  expect(calls.map(({ authority }) => authority)).toEqual(['localhost', 'localhost'])
+  expect(await rawCall({ socket, authority: socket, path: MOUNT.path, message })).toEqual({
+    message: undefined,
+    resetCode: 1,
+  })
+  expect(calls).toHaveLength(2)
+})
+
 test('driver 2 a name outside the pattern, or without a socket, is refused with the driver’s text', async () => {
   const started = await node({ providerDirs: [temporaryDir()] })
   const texts: Record<string, string> = {}
@@ -159,7 +187,7 @@ test('driver 2 the first directory in which the file exists wins, be it a stale 
   const [first, second] = [temporaryDir(), temporaryDir()]
   const live = await provider(second, () => answer({ a: '1' }))
   const started = await node({ providerDirs: [first, second] })
-  writeFileSync(join(first, 'scripted.sock'), '')
+  await leaveStaleSocket(first, 'scripted')
   const stuck = await started.publish(volume({ timeoutMs: 300 }))
   expect(stuck).toMatchObject({ code: 'DeadlineExceeded', message: 'context deadline exceeded' })
   expect(live.calls).toHaveLength(0)

@@ -202,3 +202,23 @@ export function closeDocument(document: OpenedDocument): void {
   document.branches.forEach(wipeTree)
   document.dataKey.fill(0)
 }
+
+/**
+ * The MAC digest that a document of this content must record, whatever it records now: for writers,
+ * who hold the data key already.
+ * @throws BackendError of sops A17
+ */
+export async function digestOf(
+  format: Format,
+  bytes: Uint8Array,
+  dataKey: Buffer,
+  limits: Limits = DEFAULT_LIMITS,
+): Promise<string> {
+  const pace = newPace(limits)
+  const { branches, metadata } = await readDocument(format, bytes, limits, pace)
+  const mac = macHash(metadata.macOnlyEncrypted)
+  const work = { key: dataKey, selector: selectorOf(metadata.rule), mac, clear: new Set<Tree>() }
+  const plain = await decryptBranches(branches, work, pace)
+  plain.forEach(wipeTree)
+  return mac.digest()
+}

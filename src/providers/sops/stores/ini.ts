@@ -1,7 +1,7 @@
 /** Owns the INI store, as the library behind stock SOPS reads it (sops A4). */
 import { sopsError } from '../errors.ts'
 import { unflatten } from '../flatten.ts'
-import type { Limits } from '../limits.ts'
+import { DEFAULT_LIMITS, type Limits } from '../limits.ts'
 import { text, type Entry, type MapTree } from '../tree.ts'
 import { checkKey, documentText, formatInvalid, nodeCounter, type ParsedDocument } from './store.ts'
 
@@ -179,4 +179,15 @@ export function readIni(bytes: Uint8Array, limits: Limits): ParsedDocument {
     Array.from(block.entries, ([name, value]) => ({ name, value: text(value.replaceAll('\\n', '\n')) })),
   )
   return { branches: [{ type: 'map', entries }], metadata }
+}
+
+/** Whether a text is read as exactly one entry with this key and value, for writers of INI. */
+export function readsBackAs(source: string, key: string, value: string): boolean {
+  try {
+    const sections = readSections(source, DEFAULT_LIMITS)
+    const entries = sections[0]?.entries
+    return sections.length === 1 && entries?.size === 1 && entries.get(key) === value
+  } catch {
+    return false
+  }
 }

@@ -1,16 +1,5 @@
 /** Owns the YAML store: nodes of the `yaml` library without its types, limits before every bulk step (sops A4). */
-import {
-  Composer,
-  isAlias,
-  isMap,
-  isScalar,
-  isSeq,
-  Lexer,
-  Parser,
-  Scalar as YamlScalar,
-  type Document,
-  type ParsedNode,
-} from 'yaml'
+import { isAlias, isMap, isScalar, isSeq, Scalar as YamlScalar, type Document, type ParsedNode } from 'yaml'
 import { strictUtf8 } from '../encodings.ts'
 import { withinLimit, type Limits } from '../limits.ts'
 import type { Pace } from '../pace.ts'
@@ -25,62 +14,11 @@ import {
   splitMetadata,
   type ParsedDocument,
 } from './store.ts'
+import { YamlFault, yamlDocuments } from './yaml-documents.ts'
 import { typeScalar } from './yaml-scalars.ts'
 
 const BOM = '\ufeff'
-/** What the lexer puts before a plain scalar. */
-const PLAIN_MARK = '\u001f'
-/** Parser states that one level of nesting may take, with some to spare for the document itself. */
-const STATES_PER_LEVEL = 3
-/** Lexemes beside white space that one node may take: quotes apart, a mark, `:`, `,`, a tag, an anchor. */
-const LEXEMES_PER_NODE = 8
-
-type Token = Parameters<Composer['next']>[0]
 type Node = ParsedNode | YamlScalar | null
-
-/**
- * Splits the text into tokens of whole documents, counting before anything is built: documents,
- * nesting, nodes, lines of text.
- */
-function* tokensOf(source: string, limits: Limits): Generator<Token | undefined, undefined> {
-  const parser = new Parser()
-  const states = limits.depth * STATES_PER_LEVEL + 16
-  let documents = 0
-  let lexemes = 0
-  let lines = 0
-  let separators = 0
-  for (const lexeme of new Lexer().lex(source)) {
-    const first = lexeme[0]
-    if (first === '%') formatInvalid('yaml', 'a % directive')
-    else if (first !== ' ' && first !== '\n' && first !== '\r' && first !== '\t' && first !== '#') {
-      lexemes += 1
-      if (lexemes > limits.nodes * LEXEMES_PER_NODE) withinLimit(limits, 'nodes', limits.nodes + 1)
-      // The composer takes time for each line of a text, all at once.
-      if (lexeme.length > 1 && first !== PLAIN_MARK) {
-        for (let i = lexeme.indexOf('\n'); i !== -1; i = lexeme.indexOf('\n', i + 1)) lines += 1
-        if (lines > limits.nodes) withinLimit(limits, 'nodes', lines)
-      }
-    }
-    // A run of commas or anchors without values only makes the composer collect errors.
-    if (lexeme === ',' || first === '&') {
-      separators += 1
-      if (separators > 1 && lexeme === ',') formatInvalid('yaml', 'a list or mapping has an empty place')
-      if (separators > 4) formatInvalid('yaml', 'several anchors on one value')
-    } else if (first !== ' ' && first !== '\n' && first !== '\r' && first !== '\t' && first !== '#')
-      separators = 0
-    for (const token of parser.next(lexeme)) {
-      if (token.type === 'document') withinLimit(limits, 'documents', (documents += 1))
-      yield token
-    }
-    if (parser.stack.length > states) withinLimit(limits, 'depth', limits.depth + 1)
-    yield
-  }
-  for (const token of parser.end()) {
-    if (token.type === 'document') withinLimit(limits, 'documents', (documents += 1))
-    yield token
-  }
-  return undefined
-}
 
 /** What is known while the nodes of one document are walked. */
 interface Walk {
@@ -170,51 +108,24 @@ function* branchOf(
 }
 
 function* branchesOf(source: string, limits: Limits): Generator<undefined, readonly MapTree[]> {
-  const composer = new Composer({
-    schema: 'failsafe',
-    uniqueKeys: false,
-    version: '1.2',
-    keepSourceTokens: false,
-  })
-  const fail = (at: unknown, code: string): never => {
-    const offset =
-      typeof at === 'number'
-        ? at
-        : Array.isArray(at)
-          ? (at[0] as number)
-          : ((at as { offset?: number }).offset ?? 0)
-    // The library's own message may quote the document; its code never does.
-    return formatInvalid('yaml', code.toLowerCase().replaceAll('_', ' '), positionAt(source, offset))
-  }
-  // The composer would go on and collect one error a character; the first one is enough.
-  Object.assign(composer, {
-    onError: (at: unknown, code: string, _message: string, isWarning?: boolean) => {
-      if (isWarning !== true) fail(at, code)
-    },
-  })
-  const count = nodeCounter(limits)
   let aliases = 0
   const walk = {
     limits,
-    count,
+    count: nodeCounter(limits),
     countAlias: () => withinLimit(limits, 'aliases', (aliases += 1)),
     position: (node: Node) =>
       node?.range === undefined || node.range === null ? undefined : positionAt(source, node.range[0]),
   }
   const branches: MapTree[] = []
-  function* take(documents: Iterable<Document.Parsed>): Generator<undefined, undefined> {
-    for (const document of documents) {
-      const [error] = document.errors
-      if (error !== undefined) fail(error.pos[0], error.code)
-      branches.push(yield* branchOf(document, walk))
+  try {
+    for (const document of yamlDocuments(source, limits)) {
+      yield
+      if (document !== undefined) branches.push(yield* branchOf(document, walk))
     }
-    return undefined
+  } catch (error) {
+    if (error instanceof YamlFault) formatInvalid('yaml', error.message, error.at)
+    throw error
   }
-  for (const token of tokensOf(source, limits)) {
-    yield
-    if (token !== undefined) yield* take(composer.next(token) as Iterable<Document.Parsed>)
-  }
-  yield* take(composer.end() as Iterable<Document.Parsed>)
   if (branches.length === 0) formatInvalid('yaml', 'it holds no document')
   return branches
 }

@@ -1,0 +1,104 @@
+/** Owns the command line: argv → one command, imported when it is called. */
+import { Command, CommanderError, Option } from 'commander'
+import { LOG_LEVELS } from './telemetry/log.ts'
+import { VERSION } from './version.ts'
+
+/** 0 done · 1 the thing asked about failed · 2 wrong use or broken configuration. */
+const WRONG_USE = 2
+const FAILED = 1
+
+const EXAMPLES = `
+Try it on this machine, without a cluster:
+  keyferry quickstart                      a store, a server, a pod's volume, in ten seconds
+  keyferry mount -f examples/sops-inline.yaml --namespace shop --service-account web --target ./out
+  keyferry secret --help                   write encrypted documents
+
+Run it on a node:
+  keyferry serve                           the process of the DaemonSet
+
+Exit codes: 0 done, 1 it failed, 2 wrong use or broken configuration.`
+
+const MOUNT_HELP = `
+The files are written by the same steps as on a node: the real server on a real socket, and a stand-in for the
+driver that checks, writes and links them as the driver does. What a pod would find is printed, never the values.
+
+  keyferry mount -f spc.yaml --namespace shop --service-account web --target ./out
+  keyferry mount -f spc.yaml --target ./out --token vault=./token.jwt --json
+
+Exit codes: 0 every class was mounted, 1 one was not, 2 wrong use or broken configuration.`
+
+function list(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value]
+}
+
+function commas(value: string): string[] {
+  return value
+    .split(',')
+    .map((one) => one.trim())
+    .filter(Boolean)
+}
+
+function program(): Command {
+  const root = new Command('keyferry')
+    .description(
+      'Secrets Store CSI Driver provider: secrets from any store into a pod, never through a Kubernetes Secret.',
+    )
+    .version(VERSION, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'show what can be done')
+    .addHelpText('after', EXAMPLES)
+    .showHelpAfterError("(see 'keyferry --help')")
+    .exitOverride()
+
+  root
+    .command('serve')
+    .description('answer the driver on its sockets until told to stop')
+    .option('--config <file>', 'configuration file (default /etc/keyferry/config.yaml if it exists)')
+    .option('--socket-dir <dir>', 'directory for the sockets; repeat for several', list)
+    .option('--dialects <names>', 'socket names to serve, comma-separated (default: all)', commas)
+    .option('--admin-address <host:port>', 'where to answer /healthz, /readyz and /metrics, or off')
+    .addOption(new Option('--log-level <level>', 'how much to log').choices(LOG_LEVELS))
+    .action(async (flags) => (await import('./commands/serve.ts')).serve(flags))
+
+  root
+    .command('mount')
+    .description('mount SecretProviderClass files into a directory, without a cluster')
+    .requiredOption('-f, --file <file>', 'YAML file with SecretProviderClasses; repeat for several', list)
+    .requiredOption('--target <dir>', 'where the files go; one folder for each class when there are several')
+    .option('--namespace <name>', "the pod's namespace (default: the class's, else default)")
+    .option('--service-account <name>', "the pod's service account", 'default')
+    .option('--pod <name>', "the pod's name", 'keyferry-mount')
+    .option('--volume-attribute <k=v>', "one of the pod's volumeAttributes; repeatable", list)
+    .option('--token <audience=file>', 'a service-account token; repeatable', list)
+    .option('--secret <k=v>', 'an entry of the nodePublishSecretRef Secret; repeatable', list)
+    .option('--config <file>', 'configuration file, as for serve')
+    .addOption(new Option('--log-level <level>', 'log to standard error').choices(LOG_LEVELS))
+    .option('--json', 'print JSON')
+    .option('--reveal', 'print the values too; on a terminal only')
+    .addHelpText('after', MOUNT_HELP)
+    .action(async (flags) => {
+      const { mount } = await import('./commands/mount.ts')
+      if (!(await mount(flags))) process.exitCode = FAILED
+    })
+
+  root
+    .command('version')
+    .description('print the version')
+    .option('--json', 'as JSON, with the Node version')
+    .action(({ json }: { json?: boolean }) => {
+      const text = json ? JSON.stringify({ version: VERSION, node: process.versions.node }) : VERSION
+      process.stdout.write(`${text}\n`)
+    })
+
+  return root
+}
+
+try {
+  await program().parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_USE
+  else if (error instanceof Error) {
+    const expected = ['ConfigError', 'SocketError', 'UsageError'].includes(error.name)
+    process.stderr.write(`keyferry: ${error.message}\n`)
+    process.exitCode = expected ? WRONG_USE : 1
+  } else throw error
+}

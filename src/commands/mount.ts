@@ -1,0 +1,181 @@
+/** Owns `keyferry mount`: SecretProviderClass files into a directory, without a cluster, through the real server and the driver's side. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { startNode, type TestNode, type VolumeResult } from '../driver/node.ts'
+import { silentAudit } from '../telemetry/audit.ts'
+import { createLogger } from '../telemetry/pino-log.ts'
+import { silentLogger, type LogLevel } from '../telemetry/log.ts'
+import { silentMeter } from '../telemetry/metrics.ts'
+import { createProviderProcess } from './provider-process.ts'
+import { effectiveConfig } from './serve.ts'
+import { readSpcFile, type SpcFile } from './spc-files.ts'
+import { keyValue, UsageError } from './usage.ts'
+
+export interface MountFlags {
+  readonly file: readonly string[]
+  readonly target: string
+  readonly namespace?: string
+  readonly serviceAccount: string
+  readonly pod: string
+  readonly volumeAttribute?: readonly string[]
+  readonly token?: readonly string[]
+  readonly secret?: readonly string[]
+  readonly config?: string
+  readonly logLevel?: LogLevel
+  readonly json?: boolean
+  readonly reveal?: boolean
+}
+
+/** One file as the pod would find it. */
+interface SeenFile {
+  readonly path: string
+  readonly mode: string
+  readonly size: number
+  /** Only with `--reveal`. */
+  readonly text?: string
+}
+
+/** What became of one SecretProviderClass. */
+interface Outcome {
+  readonly secretProviderClass: string
+  readonly namespace: string
+  readonly provider: string
+  readonly target: string
+  readonly mounted: boolean
+  readonly files: readonly SeenFile[]
+  readonly versions: readonly { readonly id: string; readonly version: string }[]
+  /** gRPC code and text as kubelet's event would show them. */
+  readonly error?: { readonly code: string; readonly message: string }
+}
+
+/** Mounts every class of the files. @returns whether all of them were mounted. @throws UsageError, ConfigError */
+export async function mount(flags: MountFlags): Promise<boolean> {
+  if (flags.reveal && !process.stdout.isTTY)
+    throw new UsageError('--reveal prints values, so it works on a terminal only')
+  const classes = (await Promise.all(flags.file.map(readSpcFile))).flat()
+  const loaded = await effectiveConfig(flags)
+  const log = flags.logLevel ? createLogger(flags.logLevel) : silentLogger
+  const provider = await createProviderProcess({
+    loaded,
+    log,
+    audit: silentAudit,
+    meter: silentMeter,
+    env: process.env,
+  })
+  const sockets = await mkdtemp(join(tmpdir(), 'keyferry-mount-'))
+  const server = await provider.listen({ directories: [{ path: sockets }], alsoSearched: [] })
+  const node = await startNode({
+    profile: '1.6',
+    providerDirs: [sockets],
+    root: sockets,
+    mounts: 'directory',
+  })
+  try {
+    const outcomes: Outcome[] = []
+    for (const spc of classes) {
+      const target = resolve(classes.length === 1 ? flags.target : join(flags.target, spc.name))
+      outcomes.push(await mountOne(node, spc, target, flags))
+    }
+    process.stdout.write(
+      flags.json
+        ? `${JSON.stringify({ mounts: outcomes }, undefined, 2)}\n`
+        : outcomes.map(describe).join('\n'),
+    )
+    return outcomes.every((outcome) => outcome.mounted)
+  } finally {
+    await node.close()
+    await server.close({ drainMs: 1000 })
+    await provider.close()
+    await rm(sockets, { recursive: true, force: true })
+  }
+}
+
+async function mountOne(node: TestNode, spc: SpcFile, target: string, flags: MountFlags): Promise<Outcome> {
+  const namespace = flags.namespace ?? spc.namespace ?? 'default'
+  const result = await node.publish({
+    pod: { name: flags.pod, namespace, serviceAccount: flags.serviceAccount },
+    spc: { name: spc.name, provider: spc.provider, parameters: spc.parameters },
+    volumeAttributes: Object.fromEntries(
+      (flags.volumeAttribute ?? []).map((one) => keyValue('--volume-attribute', one)),
+    ),
+    tokens: Object.fromEntries(await Promise.all((flags.token ?? []).map(readToken))),
+    ...(flags.secret && {
+      secrets: Object.fromEntries(flags.secret.map((one) => keyValue('--secret', one))),
+    }),
+    targetPath: target,
+  })
+  const base = { secretProviderClass: spc.name, namespace, provider: spc.provider, target }
+  if (result.code !== 'OK')
+    return { ...base, mounted: false, files: [], versions: [], error: errorOf(result) }
+  return {
+    ...base,
+    mounted: true,
+    files: seenFiles(node, target, flags.reveal ?? false),
+    versions: versionsOf(node, target),
+  }
+}
+
+async function readToken(text: string): Promise<[string, string]> {
+  const [audience, file] = keyValue('--token', text)
+  const token = await readFile(file, 'utf8').catch(() => {
+    throw new UsageError(`--token ${audience}: the file ${file} cannot be read`)
+  })
+  return [audience, token.trim()]
+}
+
+function errorOf(result: VolumeResult): { code: string; message: string } {
+  return { code: result.code, message: result.message }
+}
+
+function seenFiles(node: TestNode, target: string, reveal: boolean): SeenFile[] {
+  return [...node.files(target)].map(([path, { mode, contents }]) => ({
+    path,
+    mode: mode.toString(8).padStart(4, '0'),
+    size: contents.length,
+    ...(reveal && { text: contents.toString() }),
+  }))
+}
+
+/** The versions that the driver wrote into the pod's status object. */
+function versionsOf(
+  node: TestNode,
+  target: string,
+): readonly { readonly id: string; readonly version: string }[] {
+  for (const { status } of node.objects.statuses.values())
+    if (status.targetPath === target) return status.objects
+  return []
+}
+
+function describe(outcome: Outcome): string {
+  const head = `${outcome.namespace}/${outcome.secretProviderClass} (provider ${outcome.provider})`
+  if (outcome.error) {
+    const { code, message } = outcome.error
+    return `${head}: not mounted\n  ${code}: ${message}\n`
+  }
+  const version = new Map(outcome.versions.map((one) => [one.id, one.version]))
+  const rows = outcome.files.map((file) => [
+    file.mode,
+    String(file.size),
+    version.get(file.path) ?? '',
+    file.path,
+  ])
+  const table = columns([['MODE', 'BYTES', 'VERSION', 'FILE'], ...rows])
+  const values = outcome.files.flatMap((file) =>
+    file.text === undefined ? [] : [`--- ${file.path}\n${file.text}\n`],
+  )
+  return `${head} → ${outcome.target}\n${table}${values.join('')}`
+}
+
+function columns(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  return rows
+    .map(
+      (row) =>
+        `  ${row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('')
+}

@@ -1,0 +1,174 @@
+/** Owns how the rooms are put together into one provider process, from a configuration. */
+import { ConfigError, type Config, type LoadedConfig } from '../config.ts'
+import { createSessionCache } from '../identity/session-cache.ts'
+import type { MountPipeline } from '../mount/answer.ts'
+import { createCallers } from '../mount/host.ts'
+import { createPipeline } from '../mount/pipeline.ts'
+import { compatPolicy } from '../mount/policy.ts'
+import { createResolver } from '../mount/resolver.ts'
+import { keyedDigest } from '../mount/versions.ts'
+import { createHttpClient } from '../net/client.ts'
+import { BackendError } from '../providers/adapter.ts'
+import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
+import { startServer, type RunningServer, type ServerLimits, type ServerOptions } from '../server/server.ts'
+import type { Audit } from '../telemetry/audit.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { Meter } from '../telemetry/metrics.ts'
+import { VERSION } from '../version.ts'
+
+/** What `Version` calls us, under every socket name. */
+export const RUNTIME_NAME = 'keyferry'
+
+export interface ProcessOptions {
+  readonly loaded: LoadedConfig
+  readonly log: Logger
+  readonly audit: Audit
+  readonly meter: Meter
+  readonly env: Readonly<Record<string, string | undefined>>
+}
+
+/** A provider without its sockets. */
+export interface ProviderProcess {
+  readonly registry: Registry
+  readonly pipeline: MountPipeline
+  /** Binds the sockets. Directories and names are the configuration's. @throws SocketError */
+  listen(options: Pick<ServerOptions, 'directories' | 'alsoSearched'>): Promise<RunningServer>
+  /** Forgets every value and closes backends. */
+  close(): Promise<void>
+}
+
+/** @throws ConfigError when the configuration names what is not there or cannot be used. */
+export async function createProviderProcess(options: ProcessOptions): Promise<ProviderProcess> {
+  const { loaded, log, meter } = options
+  const { config } = loaded
+  const http = createHttpClient({ rules: { refused: apiServerNames(options.env) } })
+  const registry = await placed(loaded, async () => {
+    const added = await outOfTree(config.adapters, (specifier) => import(specifier))
+    const made = createRegistry({
+      entries: [...BUILT_IN, ...added],
+      settings: config.backends,
+      log,
+      http,
+      env: options.env,
+    })
+    await made.check()
+    return made
+  })
+  const names = providerNames(loaded, registry)
+  const resolver = createResolver({
+    backend: (kind) => registry.backend(kind),
+    cache: {
+      freshForMs: config.cache.freshFor,
+      staleIfErrorMs: config.cache.staleIfError,
+      immutableForMs: config.cache.immutableFor,
+      maxBytes: config.cache.maxBytes,
+    },
+    meter,
+    now: Date.now,
+    random: Math.random,
+  })
+  const pipeline = createPipeline({
+    dialect: (provider) => registry.dialect(provider),
+    resolver,
+    caller: createCallers({
+      http,
+      sessions: createSessionCache({ now: Date.now, meter }),
+      log,
+      now: () => new Date(),
+      annotation: () => Promise.reject(kubernetesOff()),
+      nodeLabel: () => Promise.reject(kubernetesOff()),
+    }),
+    addresses: async (source) =>
+      (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
+    policy: compatPolicy,
+    digest: keyedDigest(),
+    limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
+    audit: options.audit,
+    meter,
+    log,
+    now: Date.now,
+  })
+  return {
+    registry,
+    pipeline,
+    listen: (where) =>
+      startServer({
+        ...where,
+        providers: names.map((name) => ({ name, runtimeName: RUNTIME_NAME, runtimeVersion: VERSION })),
+        takeover: config.sockets.takeover,
+        pipeline,
+        limits: serverLimits(config),
+        log,
+        onMount: (report) => {
+          meter.count('keyferry_mounts_total', { provider: report.provider, outcome: report.outcome })
+          meter.time('keyferry_mount_seconds', report.durationMs / 1000, { provider: report.provider })
+          log[report.grpcCode === 0 ? 'debug' : 'warn']('mount ended', {
+            provider: report.provider,
+            namespace: report.namespace,
+            code: report.grpcCode,
+            outcome: report.outcome,
+            ms: report.durationMs,
+          })
+        },
+      }),
+    async close() {
+      resolver.clear()
+      await registry.close()
+      http.close()
+    },
+  }
+}
+
+function serverLimits({ limits }: Config): Partial<ServerLimits> {
+  return {
+    budgetMs: limits.budget,
+    maxResponseBytes: limits.responseBytes,
+    responseBytes: limits.inFlightBytes,
+  }
+}
+
+/** The socket names to serve: all there are, or those the configuration lists. */
+function providerNames({ config, fault }: LoadedConfig, registry: Registry): readonly string[] {
+  const wanted = config.sockets.dialects ?? registry.providers
+  for (const [index, name] of wanted.entries()) {
+    if (!registry.providers.includes(name)) {
+      throw fault(
+        ['sockets', 'dialects', index],
+        `is "${name}", which is not served; there are ${registry.providers.join(', ')}`,
+      )
+    }
+  }
+  return wanted
+}
+
+/** Gives a setting's error its place in the configuration file. */
+async function placed<T>(loaded: LoadedConfig, make: () => Promise<T>): Promise<T> {
+  try {
+    return await make()
+  } catch (error) {
+    if (error instanceof SettingsError) throw loaded.fault(error.path, error.message)
+    if (error instanceof Error) throw new ConfigError(error.message)
+    throw error
+  }
+}
+
+/** Where a parameter must never lead: the API server, under the names pods know it by (threat model T11). */
+function apiServerNames(env: Readonly<Record<string, string | undefined>>): string[] {
+  const host = env['KUBERNETES_SERVICE_HOST']
+  return [
+    'kubernetes',
+    'kubernetes.default',
+    'kubernetes.default.svc',
+    'kubernetes.default.svc.cluster.local',
+    ...(host ? [host] : []),
+  ]
+}
+
+function kubernetesOff(): BackendError {
+  return new BackendError({
+    kind: 'config',
+    code: 'KUBERNETES_OFF',
+    message: 'this needs a read from the Kubernetes API, which is switched off',
+    remedy: 'Set kubernetes in the configuration and grant the provider the read',
+  })
+}

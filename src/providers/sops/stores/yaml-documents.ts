@@ -1,0 +1,111 @@
+/** Owns composing YAML into nodes under limits: counted before anything is built, stopped at the first error (sops A15, T15). */
+import { Composer, Lexer, Parser, type Document } from 'yaml'
+import { withinLimit, type Limits } from '../limits.ts'
+import { positionAt } from './store.ts'
+
+/** What the lexer puts before a plain scalar. */
+const PLAIN_MARK = '\u001f'
+/** Parser states that one level of nesting may take, with some to spare for the document itself. */
+const STATES_PER_LEVEL = 3
+/** Lexemes beside white space that one node may take: quotes apart, a mark, `:`, `,`, a tag, an anchor. */
+const LEXEMES_PER_NODE = 8
+
+type Token = Parameters<Composer['next']>[0]
+
+/** A text that is no YAML we take. The message never quotes it. */
+export class YamlFault extends Error {
+  override readonly name = 'YamlFault'
+  /** Both from 1. */
+  readonly at: { readonly line: number; readonly column: number } | undefined
+
+  constructor(what: string, at?: { readonly line: number; readonly column: number }) {
+    super(what)
+    this.at = at
+  }
+}
+
+/**
+ * Splits the text into tokens of whole documents, counting before anything is built: documents,
+ * nesting, nodes, lines of text.
+ */
+function* tokensOf(source: string, limits: Limits): Generator<Token | undefined, undefined> {
+  const parser = new Parser()
+  const states = limits.depth * STATES_PER_LEVEL + 16
+  let documents = 0
+  let lexemes = 0
+  let lines = 0
+  let separators = 0
+  for (const lexeme of new Lexer().lex(source)) {
+    const first = lexeme[0]
+    if (first === '%') throw new YamlFault('a % directive')
+    else if (first !== ' ' && first !== '\n' && first !== '\r' && first !== '\t' && first !== '#') {
+      lexemes += 1
+      if (lexemes > limits.nodes * LEXEMES_PER_NODE) withinLimit(limits, 'nodes', limits.nodes + 1)
+      // The composer takes time for each line of a text, all at once.
+      if (lexeme.length > 1 && first !== PLAIN_MARK) {
+        for (let i = lexeme.indexOf('\n'); i !== -1; i = lexeme.indexOf('\n', i + 1)) lines += 1
+        if (lines > limits.nodes) withinLimit(limits, 'nodes', lines)
+      }
+    }
+    // A run of commas or anchors without values only makes the composer collect errors.
+    if (lexeme === ',' || first === '&') {
+      separators += 1
+      if (separators > 1 && lexeme === ',') throw new YamlFault('a list or mapping has an empty place')
+      if (separators > 4) throw new YamlFault('several anchors on one value')
+    } else if (first !== ' ' && first !== '\n' && first !== '\r' && first !== '\t' && first !== '#')
+      separators = 0
+    for (const token of parser.next(lexeme)) {
+      if (token.type === 'document') withinLimit(limits, 'documents', (documents += 1))
+      yield token
+    }
+    if (parser.stack.length > states) withinLimit(limits, 'depth', limits.depth + 1)
+    yield
+  }
+  for (const token of parser.end()) {
+    if (token.type === 'document') withinLimit(limits, 'documents', (documents += 1))
+    yield token
+  }
+  return undefined
+}
+
+/** Offset that the library reports an error at, in one of its three forms. */
+function offsetOf(at: unknown): number {
+  if (typeof at === 'number') return at
+  if (Array.isArray(at)) return at[0] as number
+  return (at as { offset?: number }).offset ?? 0
+}
+
+/**
+ * The documents of a text, one after the other; undefined where the caller may rest.
+ * @throws YamlFault at the first error
+ * @throws BackendError `LIMIT_EXCEEDED`
+ */
+export function* yamlDocuments(
+  source: string,
+  limits: Limits,
+): Generator<Document.Parsed | undefined, undefined> {
+  // Its own messages may quote the text; its codes never do.
+  const fail = (offset: number, code: string): never => {
+    throw new YamlFault(code.toLowerCase().replaceAll('_', ' '), positionAt(source, offset))
+  }
+  const composer = new Composer({ schema: 'failsafe', uniqueKeys: false, version: '1.2' })
+  // The composer would go on and collect one error a character; the first one is enough.
+  Object.assign(composer, {
+    onError: (at: unknown, code: string, _message: string, isWarning?: boolean) => {
+      if (isWarning !== true) fail(offsetOf(at), code)
+    },
+  })
+  function* checked(documents: Iterable<Document.Parsed>): Generator<Document.Parsed, undefined> {
+    for (const document of documents) {
+      const [error] = document.errors
+      if (error !== undefined) fail(error.pos[0], error.code)
+      yield document
+    }
+    return undefined
+  }
+  for (const token of tokensOf(source, limits)) {
+    if (token === undefined) yield undefined
+    else yield* checked(composer.next(token) as Iterable<Document.Parsed>)
+  }
+  return yield* checked(composer.end() as Iterable<Document.Parsed>)
+}
