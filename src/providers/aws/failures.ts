@@ -59,12 +59,13 @@ const REMEDIES: Readonly<Record<string, string>> = {
     "Check the role of the pod's service account, its trust policy and the token audience of the driver.",
   AWS_THROTTLED: 'AWS limits the rate of calls for this account and region; the mount is tried again.',
   AWS_INCOMPLETE: 'AWS left the parameter out of its answer; the mount is tried again.',
-  AWS_FETCH: 'See docs/aws.md, "Troubleshooting", for this AWS code.',
 }
 
-/** One sentence of advice for a documented code. */
-export function remedyFor(code: string): string {
-  return REMEDIES[code] ?? (REMEDIES['AWS_FETCH'] as string)
+/** One sentence of advice. */
+function remedyFor(code: string, kind: ErrorKind): string {
+  if (kind === 'unavailable' || kind === 'timeout')
+    return 'Check that AWS can be reached from this node; kubelet tries again by itself.'
+  return REMEDIES[code] ?? 'See docs/aws.md, "Troubleshooting", for this AWS code.'
 }
 
 interface Meaning {
@@ -251,6 +252,6 @@ export function backendError(failures: readonly RegionFailure[]): BackendError {
     kind: first?.kind ?? 'internal',
     code: first?.code ?? 'AWS_FETCH',
     message: failures.map(({ region, failure }) => `region ${region}: ${failure.message}`).join('; '),
-    remedy: remedyFor(first?.code ?? 'AWS_FETCH'),
+    remedy: remedyFor(first?.code ?? 'AWS_FETCH', first?.kind ?? 'internal'),
   })
 }

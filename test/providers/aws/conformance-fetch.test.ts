@@ -155,7 +155,7 @@ describe('failover', () => {
   })
 
   it('aws 7 a primary that hangs is failed over', async () => {
-    const quick = await startHarness({ settings: { requestTimeoutMs: 200 } })
+    const quick = await startHarness({ settings: () => ({ requestTimeoutMs: 200 }) })
     try {
       fill(quick)
       quick.fake.region('us-west-2').putSecret('plain', 'west')

@@ -3,6 +3,7 @@
  * agent behind one port. It verifies signatures, tokens and roles, records every call, and breaks on
  * demand. Its endpoint is `<url>/{region}`, so that STS calls tell their region too.
  */
+import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
@@ -74,30 +75,35 @@ export class FakeAws {
   readonly #inFlight = new Map<string, number>()
   readonly #started = Date.now()
   readonly #sockets = new Set<Socket>()
-  readonly #server: Server = createServer((request, response) => {
-    this.#handle(request, response).catch(() => response.destroy())
-  })
+  readonly #server = this.#newServer()
+  /** The same AWS on the IPv6 loopback address. */
+  readonly #server6 = this.#newServer()
 
-  constructor() {
-    this.#server.on('connection', (socket) => {
+  #newServer(): Server {
+    const server = createServer((request, response) => {
+      this.#handle(request, response).catch(() => response.destroy())
+    })
+    server.on('connection', (socket) => {
       this.connections += 1
       this.#sockets.add(socket)
       socket.on('close', () => this.#sockets.delete(socket))
     })
+    return server
   }
 
   async start(): Promise<this> {
-    await new Promise<void>((resolve) => {
-      this.#server.listen(0, '127.0.0.1', resolve)
-    })
+    this.#server.listen(0, '127.0.0.1')
+    this.#server6.listen(0, '::1')
+    await Promise.all([once(this.#server, 'listening'), once(this.#server6, 'listening')])
     return this
   }
 
   async stop(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy()
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve())
-    })
+    const closed = [once(this.#server, 'close'), once(this.#server6, 'close')]
+    this.#server.close()
+    this.#server6.close()
+    await Promise.all(closed)
   }
 
   get url(): string {
@@ -111,6 +117,11 @@ export class FakeAws {
 
   get podIdentityUrl(): string {
     return `${this.url}/v1/credentials`
+  }
+
+  /** The agent's address on IPv6. */
+  get podIdentityUrl6(): string {
+    return `http://[::1]:${(this.#server6.address() as AddressInfo).port}/v1/credentials`
   }
 
   region(name: string): FakeRegion {

@@ -42,7 +42,7 @@ export interface Pod {
 
 export interface HarnessOptions {
   readonly env?: Readonly<Record<string, string>>
-  readonly settings?: Readonly<Record<string, unknown>>
+  readonly settings?: (fake: FakeAws) => Readonly<Record<string, unknown>>
   readonly cache?: Partial<CacheSettings>
 }
 
@@ -108,8 +108,8 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const settings = {
     endpoint: fake.endpoint,
     stsEndpoint: fake.endpoint,
-    podIdentityEndpoints: { ipv4: fake.podIdentityUrl, ipv6: fake.podIdentityUrl },
-    ...options.settings,
+    podIdentityEndpoints: { ipv4: fake.podIdentityUrl, ipv6: fake.podIdentityUrl6 },
+    ...options.settings?.(fake),
   }
   const registry = createRegistry({
     entries: [
