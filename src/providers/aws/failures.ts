@@ -219,6 +219,13 @@ export function failureOf(error: unknown, auth = false): AwsFailure {
     })
   if (!(error instanceof Error))
     return new AwsFailure({ kind: 'internal', awsCode: 'internal', message: 'unknown failure', ...code })
+  if (error.name === 'AbortError')
+    return new AwsFailure({
+      kind: 'timeout',
+      awsCode: 'aborted',
+      message: "no answer within the mount's time",
+      ...code,
+    })
   const { $metadata: metadata, $fault: fault, name, message } = error as SdkError
   const status = metadata?.httpStatusCode
   if (fault !== undefined && name !== 'SyntaxError')

@@ -72,7 +72,7 @@ const texts = (answers: readonly (Value | BackendError)[]): string[] =>
 describe('fetching', () => {
   it('twenty secrets are fetched at once, after one call to STS', async () => {
     const refs = secrets(20)
-    fake.latencyMs = 20
+    fake.latencyMs = 400
     const answers = await backend().resolve(STORE, refs, host())
     expect(texts(answers)).toEqual(refs.map(({ id }) => `text of ${id}`))
     expect(fake.callsTo('sts')).toHaveLength(1)
@@ -82,10 +82,11 @@ describe('fetching', () => {
 
   it('aws 11 no more than 32 calls of a mount and 64 of the process are in flight', async () => {
     const refs = secrets(80)
-    fake.latencyMs = 10
+    fake.latencyMs = 300
     const one = backend()
     await one.resolve(STORE, refs, host())
-    expect(fake.peak.get('secretsmanager')).toBe(32)
+    expect(fake.peak.get('secretsmanager')).toBeGreaterThan(20)
+    expect(fake.peak.get('secretsmanager')).toBeLessThanOrEqual(32)
     fake.peak.clear()
     await Promise.all([1, 2, 3].map(() => one.resolve(STORE, refs, host())))
     expect(fake.peak.get('secretsmanager')).toBeLessThanOrEqual(64)
