@@ -5,6 +5,8 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     pool: 'forks',
+    // One line a test, so that a log says what was skipped and why.
+    reporters: ['verbose'],
     fileParallelism: false,
     testTimeout: 180_000,
     hookTimeout: 180_000,

@@ -17,7 +17,7 @@ const stampFile = join(root, 'node_modules', '.keyferry-stamp')
 
 /** Task name → commands, each an argument list; `node` is a Node that runs TypeScript. */
 const tasks = {
-  start: [['node', 'src/quickstart.ts']],
+  start: [['node', 'bin/keyferry.mjs', 'quickstart']],
   test: [['node', vitest(), 'run']],
   check: [
     ['oxlint', '--type-aware', '--deny-warnings'],

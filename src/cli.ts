@@ -38,7 +38,7 @@ function commas(value: string): string[] {
     .filter(Boolean)
 }
 
-function program(): Command {
+async function program(): Promise<Command> {
   const root = new Command('keyferry')
     .description(
       'Secrets Store CSI Driver provider: secrets from any store into a pod, never through a Kubernetes Secret.',
@@ -81,6 +81,18 @@ function program(): Command {
     })
 
   root
+    .command('quickstart')
+    .description('see it work on this machine: a store, a server, a pod and its volume')
+    .action(async () => {
+      const { quickstart } = await import('./commands/quickstart.ts')
+      if (!(await quickstart())) process.exitCode = FAILED
+    })
+
+  // Its verbs are many: they are imported only when one is asked for.
+  const secret = process.argv[2] === 'secret' && (await import('./commands/secret.ts')).secretCommand()
+  root.addCommand(secret || new Command('secret').summary('write encrypted secrets'))
+
+  root
     .command('version')
     .description('print the version')
     .option('--json', 'as JSON, with the Node version')
@@ -92,8 +104,11 @@ function program(): Command {
   return root
 }
 
+// Whoever reads us may stop reading, e.g. `| head`: what has been started is still brought to its end.
+process.stdout.on('error', () => {})
+
 try {
-  await program().parseAsync()
+  await (await program()).parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_USE
   else if (error instanceof Error) {

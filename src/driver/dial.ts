@@ -1,16 +1,24 @@
 /** Owns the way from a provider's name to an answered call: socket lookup, the cached client, its options (driver.md section 2). */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { Client, credentials, Metadata, status, type ServiceError } from '@grpc/grpc-js'
+import {
+  Client,
+  credentials,
+  Metadata,
+  status,
+  type MethodDefinition,
+  type ServiceError,
+} from '@grpc/grpc-js'
 import { codeName, type CodeName } from './codes.ts'
 import {
-  MOUNT,
+  API_VERSION,
+  MOUNT_METHOD,
   SERVICE_NAME,
-  VERSION,
-  type Method,
-  type MountRequest,
-  type MountResponse,
-} from './contract.ts'
+  VERSION_METHOD,
+  type VersionResponse,
+  type WireMountRequest,
+  type WireMountResponse,
+} from '../rpc/contract.ts'
 import { goQuote } from './go-text.ts'
 
 /** A driver generation: what differs between them is named in driver.md. */
@@ -44,11 +52,11 @@ export interface Providers {
   /** Calls Mount. `timeoutMs` undefined means no deadline. Throws LookupError. */
   mount(
     provider: string,
-    request: MountRequest,
+    request: WireMountRequest,
     timeoutMs: number | undefined,
-  ): Promise<CallOutcome<MountResponse>>
+  ): Promise<CallOutcome<WireMountResponse>>
   /** One round of the driver's optional health check: `Version`, 5 s each, on every provider used so far. */
-  healthCheck(): Promise<ReadonlyMap<string, CallOutcome<{ readonly runtime_version: string }>>>
+  healthCheck(): Promise<ReadonlyMap<string, CallOutcome<VersionResponse>>>
   /** Drops every connection. Calls in flight fail. */
   close(): void
 }
@@ -78,12 +86,12 @@ export function openProviders(options: DialOptions): Providers {
   const clients = new Map<string, Client>()
   return {
     async mount(provider, request, timeoutMs) {
-      return call(await clientFor(clients, provider, options), MOUNT, request, timeoutMs)
+      return call(await clientFor(clients, provider, options), MOUNT_METHOD, request, timeoutMs)
     },
     async healthCheck() {
-      const answers = new Map<string, CallOutcome<{ readonly runtime_version: string }>>()
+      const answers = new Map<string, CallOutcome<VersionResponse>>()
       for (const [provider, client] of clients) {
-        answers.set(provider, await call(client, VERSION, { version: 'v1alpha1' }, HEALTH_TIMEOUT_MS))
+        answers.set(provider, await call(client, VERSION_METHOD, { version: API_VERSION }, HEALTH_TIMEOUT_MS))
       }
       return answers
     },
@@ -139,15 +147,15 @@ function dial(path: string, options: DialOptions): Client {
 
 function call<Request, Response>(
   client: Client,
-  method: Method<Request, Response>,
+  method: MethodDefinition<Request, Response>,
   request: Request,
   timeoutMs: number | undefined,
 ): Promise<CallOutcome<Response>> {
   return new Promise((settle) => {
     client.makeUnaryRequest(
       method.path,
-      method.write,
-      method.read,
+      method.requestSerialize,
+      (bytes) => ({ message: method.responseDeserialize(bytes), size: bytes.length }),
       request,
       new Metadata({ waitForReady: true }),
       timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs },
@@ -179,8 +187,8 @@ const OWN_WORDS: readonly {
   },
   {
     code: status.INTERNAL,
-    pattern: /^Response message parsing error: (string field contains invalid UTF-8)$/,
-    words: ([, why]) => `grpc: failed to unmarshal the received message: ${why}`,
+    pattern: /^Response message parsing error: \S+ is not valid UTF-8$/,
+    words: () => 'grpc: failed to unmarshal the received message: string field contains invalid UTF-8',
   },
   {
     code: status.INTERNAL,

@@ -2,7 +2,8 @@
 import * as fs from 'node:fs'
 import { dirname } from 'node:path'
 import { isFinal, type CodeName } from './codes.ts'
-import type { TestNode, VolumeRequest, VolumeResult } from './node.ts'
+import type { TestNode, VolumeResult } from './node.ts'
+import type { VolumeRequest } from './volume-request.ts'
 
 const FIRST_BACKOFF_MS = 500
 const MAX_BACKOFF_MS = 122_000

@@ -1,48 +1,11 @@
 /** Owns NodePublishVolume and NodeUnpublishVolume, in the driver's order and words (driver.md sections 3 to 5). */
-import * as fs from 'node:fs'
-import { join } from 'node:path'
-import {
-  ATTRIBUTE,
-  PERMISSION,
-  publishAttributes,
-  secretsText,
-  tokensText,
-  type PodFacts,
-  type Tokens,
-} from './attributes.ts'
-import type { Clock } from './clock.ts'
+import { ATTRIBUTE, publishAttributes, secretsText, tokensText, type PodFacts } from './attributes.ts'
 import type { CodeName } from './codes.ts'
-import type { ObjectVersion } from './contract.ts'
-import { LookupError, type Profile, type Providers } from './dial.ts'
-import { errnoOf, errnoText, goQuote } from './go-text.ts'
-import type { Events, Metrics } from './metrics.ts'
-import type { Mounts } from './mounts.ts'
-import { objectKey, statusName, type Objects, type SecretProviderClass } from './objects.ts'
-import { settleMount, type MountOutcome } from './response.ts'
-
-/** Everything one driver process holds. */
-export interface Driver {
-  readonly profile: Profile
-  readonly nodeName: string
-  /** `--rotation-poll-interval` in milliseconds; undefined without `--enable-secret-rotation`. */
-  readonly rotationPollInterval: number | undefined
-  readonly mounts: Mounts
-  readonly providers: Providers
-  readonly objects: Objects
-  readonly metrics: Metrics
-  readonly events: Events
-  readonly clock: Clock
-  readonly log: (line: string) => void
-  /** Tokens per the CSIDriver's tokenRequests; drivers up to 1.5 mint some themselves. */
-  readonly tokens: (pod: PodFacts) => Promise<Tokens | undefined>
-  readonly faults: DriverFaults
-}
-
-/** Faults a test may switch on. */
-export interface DriverFaults {
-  /** The driver is killed in its next first mount, after the tmpfs is mounted and before anything is written. */
-  dieAfterTmpfs: boolean
-}
+import { mountContent, Refusal, writeStatus, type Driver } from './driver.ts'
+import { goQuote } from './go-text.ts'
+import { objectKey, type SecretProviderClass } from './objects.ts'
+import type { MountOutcome } from './response.ts'
+import { clearTarget, ensureMountPoint, lastUpdate, textOf } from './target.ts'
 
 /** A CSI `NodePublishVolume` request, as far as the driver reads it. */
 export interface PublishVolumeRequest {
@@ -70,16 +33,6 @@ export interface PublishVolumeResult {
   readonly errorType?: string
   /** What happened to the files, if the provider's answer was taken. */
   readonly files?: 'written' | 'unchanged' | 'none'
-}
-
-class Refusal extends Error {
-  readonly code: CodeName
-  readonly errorType: string
-  constructor(code: CodeName, errorType: string, message: string) {
-    super(message)
-    this.code = code
-    this.errorType = errorType
-  }
 }
 
 class DriverDied extends Error {}
@@ -219,43 +172,6 @@ function checkPresence(request: PublishVolumeRequest): void {
     throw new Refusal('InvalidArgument', 'FailedToMount', `${missing} missing in request`)
 }
 
-/** When the root of the target last changed; undefined if there is none. */
-function lastUpdate(driver: Driver, targetPath: string): number | undefined {
-  try {
-    return driver.clock.at(fs.statSync(driver.mounts.at(targetPath)).mtimeMs)
-  } catch (error) {
-    driver.log(`could not find last modification time for targetpath: ${errnoText(errnoOf(error))}`)
-    return undefined
-  }
-}
-
-/** Whether something is mounted there already. Creates a missing directory. */
-async function ensureMountPoint(driver: Driver, targetPath: string): Promise<boolean> {
-  const { mounts } = driver
-  try {
-    if (!mounts.isMountPoint(targetPath)) return false
-    try {
-      fs.readdirSync(mounts.at(targetPath))
-      return true
-    } catch {
-      await mounts.unmount(targetPath) // mounted, but broken: mounted anew
-      return false
-    }
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') {
-      const text = `failed to check if target path ${targetPath} is mount point, err: ${textOf(error)}`
-      throw new Refusal('Internal', 'FailedToEnsureMountPoint', text)
-    }
-  }
-  try {
-    fs.mkdirSync(mounts.at(targetPath), { recursive: true, mode: 0o750 })
-  } catch (error) {
-    const text = `failed to create target path ${targetPath}, err: mkdir ${targetPath}: ${errnoText(errnoOf(error))}`
-    throw new Refusal('Internal', 'FailedToMount', text)
-  }
-  return false
-}
-
 function findClass(driver: Driver, name: string, namespace: string): SecretProviderClass {
   if (name === '') throw failedToMount('secretProviderClass is not set')
   const spc = driver.objects.classes.get(objectKey(namespace, name))
@@ -278,69 +194,15 @@ async function tokensFor(
   return minted === undefined ? undefined : tokensText(minted)
 }
 
-/** One Mount call and what the driver makes of its answer; shared with the rotation of 1.5. */
-export async function mountContent(
-  driver: Driver,
-  progress: { readonly provider: string; called: boolean },
-  call: {
-    readonly attributes: string
-    readonly secrets: string
-    readonly targetPath: string
-    readonly versions: readonly ObjectVersion[]
-    readonly timeoutMs: number | undefined
-  },
-): Promise<MountOutcome> {
-  const writable = progress
-  try {
-    writable.called = true
-    const answer = await driver.providers.mount(
-      progress.provider,
-      {
-        attributes: call.attributes,
-        secrets: call.secrets,
-        target_path: call.targetPath,
-        permission: PERMISSION,
-        current_object_version: call.versions,
-      },
-      call.timeoutMs,
-    )
-    return settleMount(
-      answer,
-      { dir: driver.mounts.at(call.targetPath), shownDir: call.targetPath },
-      driver.log,
-    )
-  } catch (error) {
-    if (!(error instanceof LookupError)) throw error
-    writable.called = false
-    const message = `error connecting to provider ${goQuote(progress.provider)}: ${error.message}`
-    return { ok: false, code: 'Unknown', message, errorType: '' }
-  }
-}
-
-/** Writes the pod status that belongs to a mounted volume. Throws ApiError. */
-export function writeStatus(
-  driver: Driver,
-  pod: PodFacts,
-  spc: SecretProviderClass,
-  targetPath: string,
-  objects: readonly ObjectVersion[],
-): void {
-  driver.objects.writeStatus({
-    name: statusName(pod.name, pod.namespace, spc.name),
-    namespace: pod.namespace,
-    node: driver.nodeName,
-    owner: { kind: 'Pod', name: pod.name, uid: pod.uid },
-    status: { podName: pod.name, secretProviderClassName: spc.name, mounted: true, targetPath, objects },
-  })
-}
-
 /** Serves one `NodeUnpublishVolume`: empties, unmounts, removes; repeatable. The provider is not told. */
 export async function unpublishVolume(
   driver: Driver,
   request: { readonly volumeId: string; readonly targetPath: string },
 ): Promise<{ readonly code: CodeName; readonly message: string }> {
   try {
-    await unpublish(driver, request)
+    if (request.volumeId === '') throw new Refusal('InvalidArgument', '', 'Volume ID missing in request')
+    if (request.targetPath === '') throw new Refusal('InvalidArgument', '', 'Target path missing in request')
+    await clearTarget(driver, request.targetPath)
     driver.metrics.add('node_unpublish_total')
     return { code: 'OK', message: '' }
   } catch (error) {
@@ -349,25 +211,6 @@ export async function unpublishVolume(
       ? { code: error.code, message: error.message }
       : { code: 'Internal', message: textOf(error) }
   }
-}
-
-async function unpublish(
-  { mounts, log }: Driver,
-  request: { readonly volumeId: string; readonly targetPath: string },
-): Promise<void> {
-  if (request.volumeId === '') throw new Refusal('InvalidArgument', '', 'Volume ID missing in request')
-  if (request.targetPath === '') throw new Refusal('InvalidArgument', '', 'Target path missing in request')
-  const dir = mounts.at(request.targetPath)
-  if (!fs.existsSync(dir)) return
-  for (const name of fs.readdirSync(dir)) {
-    try {
-      fs.rmSync(join(dir, name), { recursive: true, force: true })
-    } catch (error) {
-      log(`failed to delete file from target path: ${errnoText(errnoOf(error))}`)
-    }
-  }
-  if (mounts.isMountPoint(request.targetPath)) await mounts.unmount(request.targetPath)
-  fs.rmdirSync(dir)
 }
 
 function podOf(context: ReadonlyMap<string, string>): PodFacts {
@@ -385,10 +228,6 @@ function failedToMount(message: string): Refusal {
 
 function unexpected(error: unknown): Refusal {
   return failedToMount(textOf(error))
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 function countSuccess({ metrics }: Driver, { provider, remount, skipped }: Progress): void {

@@ -1,6 +1,6 @@
 /** Owns the few Kubernetes objects the driver reads and writes, as the API server would keep them (driver.md section 7). */
 import type { PodFacts } from './attributes.ts'
-import type { ObjectVersion } from './contract.ts'
+import type { ObjectVersion } from '../rpc/contract.ts'
 
 /** A SecretProviderClass, as far as a mount reads it. */
 export interface SecretProviderClass {

@@ -1,7 +1,7 @@
 /** Owns the rotation of drivers up to 1.5: a ticker, one worker, its own attributes and events (driver.md section 4). */
 import { legacyRotationAttributes, tokensText } from './attributes.ts'
 import { goJsonMap, goQuote } from './go-text.ts'
-import { mountContent, writeStatus, type Driver } from './node-server.ts'
+import { mountContent, writeStatus, type Driver } from './driver.ts'
 import { objectKey, type PodObject, type PodStatus, type SecretProviderClass } from './objects.ts'
 
 /** A failed volume comes round again after this long. */

@@ -1,7 +1,7 @@
 /** Owns what the driver makes of an answer: the first rule that applies ends it (driver.md section 3). */
 import { WriteError, writePayload, type PayloadFile } from './atomic-writer.ts'
 import { statusText, type CodeName } from './codes.ts'
-import type { MountResponse, ObjectVersion } from './contract.ts'
+import type { WireMountResponse, ObjectVersion } from '../rpc/contract.ts'
 import type { CallOutcome } from './dial.ts'
 import { pathProblem } from './file-paths.ts'
 import { compareBytes } from './go-text.ts'
@@ -35,7 +35,7 @@ export interface WriteTarget {
 
 /** Handles an answer in the driver's order. `log` takes the driver's own log lines. */
 export function settleMount(
-  outcome: CallOutcome<MountResponse>,
+  outcome: CallOutcome<WireMountResponse>,
   target: WriteTarget,
   log: (line: string) => void,
 ): MountOutcome {
@@ -73,7 +73,7 @@ function sortedVersions(versions: readonly ObjectVersion[]): readonly ObjectVers
 }
 
 /** Last file of a path wins, but every path is checked first, in order. */
-function writeFiles(files: MountResponse['files'], target: WriteTarget): 'written' | 'unchanged' {
+function writeFiles(files: WireMountResponse['files'], target: WriteTarget): 'written' | 'unchanged' {
   const payload = new Map<string, PayloadFile>()
   for (const { path, mode, contents } of files) {
     const problem = pathProblem(path)

@@ -106,32 +106,45 @@ function problemFailure(problem: Problem): ObjectFailure {
 }
 
 /**
- * `CODE: object "name" (file): what is wrong [kind]; … Remedy.` Failures that differ only in their
- * object share one remedy; a text over {@link MAX_MESSAGE_BYTES} ends in `… and N more`.
+ * `CODE: object "name" (file): what is wrong [kind]; … Remedy.` Objects that failed alike share one
+ * clause, and a remedy is said once; a text over {@link MAX_MESSAGE_BYTES} ends in `… and N more`.
  */
 function describe(failures: readonly ObjectFailure[]): string {
   const remedies = new Set(failures.flatMap((failure) => failure.remedy ?? []))
-  const remedy = remedies.size === 0 ? '' : `. ${[...remedies].slice(0, 2).map(sentence).join(' ')}`
-  const room = MAX_MESSAGE_BYTES - Buffer.byteLength(clip(remedy, 300)) - 20
-  const lines: string[] = []
+  const remedy = clip(
+    remedies.size === 0 ? '' : `. ${[...remedies].slice(0, 2).map(sentence).join(' ')}`,
+    300,
+  )
+  const room = MAX_MESSAGE_BYTES - Buffer.byteLength(remedy) - 20
+  const clauses: string[] = []
   let used = 0
-  for (const failure of failures) {
-    const line = clip(describeOne(failure), room)
-    const size = Buffer.byteLength(line) + 2
+  let left = failures.length
+  for (const alike of Map.groupBy(failures, (one) =>
+    JSON.stringify([one.code, one.message, one.kind]),
+  ).values()) {
+    const clause = clip(describeAlike(alike), room)
+    const size = Buffer.byteLength(clause) + 2
     if (used + size > room) break
-    lines.push(line)
+    clauses.push(clause)
     used += size
+    left -= alike.length
   }
-  const left = failures.length - lines.length
-  return printable(lines.join('; ') + (left > 0 ? `; and ${left} more` : '') + clip(remedy, 300))
+  return printable(clauses.join('; ') + (left > 0 ? `; and ${left} more` : '') + remedy)
 }
 
-function describeOne(failure: ObjectFailure): string {
-  const object = failure.object === undefined ? '' : `object "${clip(failure.object, 120)}"`
-  const file =
-    failure.file === undefined || failure.file === failure.object ? '' : ` (${clip(failure.file, 120)})`
-  const where = object + file
-  return `${failure.code}: ${where}${where ? ': ' : ''}${failure.message} [${failure.kind}]`
+/** How many objects that failed alike are named. */
+const MAX_NAMED = 5
+
+function describeAlike(alike: readonly ObjectFailure[]): string {
+  const [first] = alike
+  if (!first) return ''
+  const named = alike.flatMap(({ object, file }) => {
+    if (object === undefined) return []
+    return `"${clip(object, 120)}"${file === undefined || file === object ? '' : ` (${clip(file, 120)})`}`
+  })
+  const more = named.length > MAX_NAMED ? ` and ${named.length - MAX_NAMED} more` : ''
+  const objects = `${named.length > 1 ? 'objects' : 'object'} ${named.slice(0, MAX_NAMED).join(', ')}${more}: `
+  return `${first.code}: ${named.length > 0 ? objects : ''}${first.message} [${first.kind}]`
 }
 
 function sentence(text: string): string {

@@ -14,7 +14,9 @@ export interface AdapterEntry {
 }
 
 /** What ships with Keyferry. */
-export const BUILT_IN: readonly AdapterEntry[] = []
+export const BUILT_IN: readonly AdapterEntry[] = [
+  { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
+]
 
 export interface RegistryOptions {
   readonly entries: readonly AdapterEntry[]

@@ -267,6 +267,6 @@ test('driver 3.1 tree, modes, links and “mtime changed” agree with the model
         )
       }
     }),
-    { numRuns: 100 },
+    { numRuns: 60 },
   )
 })

@@ -1,8 +1,23 @@
 /** A provider whose answers a test scripts: it records every call, and can hang, refuse, break off or restart. */
-import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall } from '@grpc/grpc-js'
+import {
+  Server,
+  ServerCredentials,
+  status,
+  type sendUnaryData,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+} from '@grpc/grpc-js'
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { serviceDefinition, type MountRequest } from '../../src/driver/contract.ts'
+import { fileURLToPath } from 'node:url'
+import { loadSync } from '@grpc/proto-loader'
+import { SERVICE_NAME, type WireMountRequest } from '../../src/rpc/contract.ts'
+
+// Read from the proto file, and by protobufjs: an opinion on the wire that is not our own.
+const PROTO = fileURLToPath(new URL('../../proto/provider.proto', import.meta.url))
+const serviceDefinition = loadSync(PROTO, { keepCase: true, longs: Number, defaults: true })[
+  SERVICE_NAME
+] as ServiceDefinition
 
 export interface Answer {
   readonly object_version?: readonly { readonly id: string; readonly version: string }[]
@@ -20,7 +35,7 @@ export interface Refusal {
   readonly details: string
 }
 
-export interface RecordedCall extends MountRequest {
+export interface RecordedCall extends WireMountRequest {
   readonly authority: string
   /** Milliseconds until the caller's deadline, or undefined. */
   readonly deadlineIn: number | undefined
@@ -78,7 +93,7 @@ export async function startProvider(dir: string, name: string, script: Script): 
         versionCalls.push(call.request.version)
         done(null, { version: 'v1alpha1', runtime_name: 'scripted', runtime_version: '0.0.1' })
       },
-      Mount(call: ServerUnaryCall<MountRequest, object>, done: sendUnaryData<object>) {
+      Mount(call: ServerUnaryCall<WireMountRequest, object>, done: sendUnaryData<object>) {
         const deadline = call.getDeadline()
         const at = deadline instanceof Date ? deadline.getTime() : deadline
         const previous = call.metadata.get('grpc-previous-rpc-attempts')[0]

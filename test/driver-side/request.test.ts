@@ -4,7 +4,7 @@ import { mkdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { ATTRIBUTE, volumeId } from '../../src/driver/attributes.ts'
-import { MOUNT } from '../../src/driver/contract.ts'
+import { MOUNT_METHOD } from '../../src/rpc/contract.ts'
 import { leaveStaleSocket } from '../../src/driver/faults.ts'
 import { rawCall } from '../../src/driver/raw-http2.ts'
 import { startNode } from '../../src/driver/node.ts'
@@ -142,7 +142,7 @@ test('driver 2 the authority is the raw path in 1.5, which Node’s HTTP/2 refus
 test('driver 2 the raw HTTP/2 client reaches a provider, header block in one frame or in many', async () => {
   const dir = temporaryDir()
   const { socket, calls } = await provider(dir, () => answer({ a: '1' }))
-  const message = MOUNT.write({
+  const message = MOUNT_METHOD.requestSerialize({
     attributes: '{}',
     secrets: 'null',
     target_path: '',
@@ -150,14 +150,14 @@ test('driver 2 the raw HTTP/2 client reaches a provider, header block in one fra
     current_object_version: [],
   })
   for (const headerFragmentBytes of [undefined, 40]) {
-    const call = { socket, authority: 'localhost', path: MOUNT.path, message }
+    const call = { socket, authority: 'localhost', path: MOUNT_METHOD.path, message }
     const { message: bytes } = await rawCall(
       headerFragmentBytes === undefined ? call : { ...call, headerFragmentBytes },
     )
-    expect(MOUNT.read(bytes ?? Buffer.alloc(0)).message.files[0]?.path).toBe('a')
+    expect(MOUNT_METHOD.responseDeserialize(bytes ?? Buffer.alloc(0)).files[0]?.path).toBe('a')
   }
   expect(calls.map(({ authority }) => authority)).toEqual(['localhost', 'localhost'])
-  expect(await rawCall({ socket, authority: socket, path: MOUNT.path, message })).toEqual({
+  expect(await rawCall({ socket, authority: socket, path: MOUNT_METHOD.path, message })).toEqual({
     message: undefined,
     resetCode: 1,
   })

@@ -46,7 +46,7 @@ describe('a failed mount', () => {
     )
   })
 
-  it('says every failing object once and a shared remedy once', () => {
+  it('objects that fail alike share one clause and one remedy', () => {
     const failures = ['a', 'b'].map((object): ObjectFailure => ({
       kind: 'not-found',
       code: 'GONE',
@@ -55,7 +55,7 @@ describe('a failed mount', () => {
       object,
     }))
     expect(new MountFailure(failures as [ObjectFailure]).message).toBe(
-      'GONE: object "a": is not there [not-found]; GONE: object "b": is not there [not-found]. Create it.',
+      'GONE: objects "a", "b": is not there [not-found]. Create it.',
     )
   })
 

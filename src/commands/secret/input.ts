@@ -9,7 +9,7 @@ const MAX_INPUT_BYTES = 1024 * 1024
 export interface InputOptions {
   /** `KEY=PATH` each. */
   readonly fromFile: readonly string[]
-  /** Paths of dotenv files. */
+  /** Paths of dotenv files; `-` is standard input. */
   readonly fromEnvFile: readonly string[]
   /** Drop one final line feed of each file and of standard input. */
   readonly trimNewline: boolean
@@ -112,7 +112,7 @@ export async function readValues(options: InputOptions): Promise<readonly InputV
     bytes.fill(0)
   }
   for (const path of options.fromEnvFile) {
-    const bytes = await readInputFile(path)
+    const bytes = path === '-' ? await readStandardInput() : await readInputFile(path)
     for (const [key, value] of envLines(path, bytes)) values.push({ key, bytes: own(value, false) })
     bytes.fill(0)
   }

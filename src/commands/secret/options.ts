@@ -30,7 +30,9 @@ export function verb(name: string, summary: string): Command {
 export function withInput(command: Command): Command {
   return command
     .addOption(repeated('--from-file <key=path>', 'value of KEY is the content of the file; may be repeated'))
-    .addOption(repeated('--from-env-file <path>', 'KEY=VALUE lines, verbatim; may be repeated'))
+    .addOption(
+      repeated('--from-env-file <path>', 'KEY=VALUE lines, verbatim; - is standard input; may be repeated'),
+    )
     .option('--trim-newline', 'drop one final line feed of each file and of standard input', false)
 }
 
