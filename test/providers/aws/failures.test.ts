@@ -28,7 +28,7 @@ describe('texts of AWS in our messages', () => {
   it('T17 hostile texts take no time', () => {
     const started = performance.now()
     stableText('1'.repeat(1_000_000))
-    stableText(`${'a-'.repeat(500_000)}`)
+    stableText('a-'.repeat(500_000))
     expect(performance.now() - started).toBeLessThan(200)
   })
 

@@ -26,7 +26,7 @@ export interface TokenWish {
 /** A cluster's token issuer: signs projected tokens as kubelet hands them over. */
 export class FakeCluster {
   readonly issuer: string
-  readonly #keys = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  readonly #keys = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 
   constructor(issuer = 'https://oidc.cluster.test/id/C1') {
     this.issuer = issuer
@@ -45,9 +45,10 @@ export class FakeCluster {
       exp,
       'kubernetes.io': { pod: { uid: wish.podUid ?? 'pod-uid' } },
     }
-    const head = base64url(JSON.stringify({ alg: 'RS256', typ: 'JWT', kid: 'k1' }))
+    const head = base64url(JSON.stringify({ alg: 'ES256', typ: 'JWT', kid: 'k1' }))
     const body = `${head}.${base64url(JSON.stringify(claims))}`
-    const signature = createSign('RSA-SHA256').update(body).sign(this.#keys.privateKey)
+    const key = { key: this.#keys.privateKey, dsaEncoding: 'ieee-p1363' as const }
+    const signature = createSign('SHA256').update(body).sign(key)
     return {
       token: `${body}.${base64url(signature)}`,
       expirationTimestamp: new Date(exp * 1000).toISOString().replace(/\.\d+Z$/, 'Z'),
@@ -105,9 +106,10 @@ export class FakeIdentity {
     const cluster = this.clusters.get(claims.iss)
     if (cluster === undefined)
       throw new IdentityRefusal('InvalidIdentityToken', 'No OpenIDConnect provider found in your account')
-    const good = createVerify('RSA-SHA256')
+    const key = { key: cluster.publicKey, dsaEncoding: 'ieee-p1363' as const }
+    const good = createVerify('SHA256')
       .update(`${head}.${payload}`)
-      .verify(cluster.publicKey, Buffer.from(signature, 'base64url'))
+      .verify(key, Buffer.from(signature, 'base64url'))
     if (!good)
       throw new IdentityRefusal('InvalidIdentityToken', 'The web identity token signature is invalid')
     if (!claims.aud.includes(audience))
