@@ -1,7 +1,7 @@
 /** Owns the shipped bundle: ES modules, split, so that a vendor's SDK is loaded when first used. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { build } from 'esbuild'
+import * as esbuild from 'esbuild'
 
 const root = join(import.meta.dirname, '..')
 const outdir = join(root, 'dist')
@@ -16,8 +16,21 @@ const banner = [
   'const __dirname = __pathDirname(__filename)',
 ].join('\n')
 
+/** grpc-js loads it only for channelz and ORCA, which we do not serve: it would bring protobufjs into every process. */
+const withoutProtoLoader: esbuild.Plugin = {
+  name: 'without-proto-loader',
+  setup(build) {
+    build.onResolve({ filter: /^@grpc\/proto-loader$/ }, ({ path }) => ({ path, namespace: 'absent' }))
+    build.onLoad({ filter: /.*/, namespace: 'absent' }, () => ({
+      contents:
+        "exports.loadSync = () => { throw new Error('@grpc/proto-loader is not part of this bundle') }",
+      loader: 'js',
+    }))
+  },
+}
+
 await rm(outdir, { recursive: true, force: true })
-await build({
+await esbuild.build({
   entryPoints: { cli: join(root, 'src/cli.ts'), adapter: join(root, 'src/providers/adapter.ts') },
   outdir,
   bundle: true,
@@ -29,6 +42,7 @@ await build({
   conditions: ['module', 'import', 'node'],
   legalComments: 'external',
   external: ['openpgp'],
+  plugins: [withoutProtoLoader],
   chunkNames: 'chunks/[name]-[hash]',
   banner: { js: banner },
   logLevel: 'warning',

@@ -8,13 +8,13 @@ import { compatPolicy } from '../mount/policy.ts'
 import { createResolver } from '../mount/resolver.ts'
 import { keyedDigest } from '../mount/versions.ts'
 import { createHttpClient } from '../net/client.ts'
-import { BackendError } from '../providers/adapter.ts'
 import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
 import { startServer, type RunningServer, type ServerLimits, type ServerOptions } from '../server/server.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/metrics.ts'
 import { VERSION } from '../version.ts'
+import { createKubernetesReads } from './kubernetes-reads.ts'
 
 /** What `Version` calls us, under every socket name. */
 export const RUNTIME_NAME = 'keyferry'
@@ -42,6 +42,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   const { loaded, log, meter } = options
   const { config } = loaded
   const http = createHttpClient({ rules: { refused: apiServerNames(options.env) } })
+  const reads = createKubernetesReads(config, http, options.env)
   const registry = await placed(loaded, async () => {
     const added = await outOfTree(config.adapters, (specifier) => import(specifier))
     const made = createRegistry({
@@ -75,8 +76,8 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       sessions: createSessionCache({ now: Date.now, meter }),
       log,
       now: () => new Date(),
-      annotation: () => Promise.reject(kubernetesOff()),
-      nodeLabel: () => Promise.reject(kubernetesOff()),
+      annotation: reads.annotation,
+      nodeLabel: reads.nodeLabel,
     }),
     addresses: async (source) =>
       (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
@@ -162,13 +163,4 @@ function apiServerNames(env: Readonly<Record<string, string | undefined>>): stri
     'kubernetes.default.svc.cluster.local',
     ...(host ? [host] : []),
   ]
-}
-
-function kubernetesOff(): BackendError {
-  return new BackendError({
-    kind: 'config',
-    code: 'KUBERNETES_OFF',
-    message: 'this needs a read from the Kubernetes API, which is switched off',
-    remedy: 'Set kubernetes in the configuration and grant the provider the read',
-  })
 }

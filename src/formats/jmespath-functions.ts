@@ -1,5 +1,5 @@
 /** Owns the functions of JMESPath as go-jmespath 0.4.0 has them; community extensions do not exist here. */
-import { JmesPathError } from './jmespath-parse.ts'
+import { JmesPathError } from './jmespath-tokens.ts'
 import type { Expression } from './jmespath-parse.ts'
 import { isEqual, isList, numberOf, spendOn } from './jmespath-values.ts'
 import type { Evaluation } from './jmespath-values.ts'

@@ -1,6 +1,6 @@
 /** Owns what JMESPath values are: false ones, equal ones, computed numbers, and what handling them costs. */
 import { formatGoJsonFloat } from './go-numbers.ts'
-import { JmesPathError } from './jmespath-parse.ts'
+import { JmesPathError } from './jmespath-tokens.ts'
 import type { Expression } from './jmespath-parse.ts'
 import { JsonNumber } from './json.ts'
 import type { JsonValue } from './json.ts'

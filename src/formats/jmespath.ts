@@ -6,14 +6,15 @@
  */
 import { FUNCTIONS } from './jmespath-functions.ts'
 import type { Argument } from './jmespath-functions.ts'
-import { JmesPathError, parseJmesPath } from './jmespath-parse.ts'
+import { parseJmesPath } from './jmespath-parse.ts'
+import { JmesPathError } from './jmespath-tokens.ts'
 import type { Expression } from './jmespath-parse.ts'
 import { isEqual, isFalse, isList, spendOn } from './jmespath-values.ts'
 import type { Evaluation } from './jmespath-values.ts'
 import { compareUtf8, JsonNumber } from './json.ts'
 import type { JsonValue } from './json.ts'
 
-export { JmesPathError } from './jmespath-parse.ts'
+export { JmesPathError } from './jmespath-tokens.ts'
 
 /** A compiled expression. */
 export interface JmesPath {

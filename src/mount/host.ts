@@ -27,9 +27,10 @@ export interface HostServices {
     namespace: string,
     serviceAccount: string,
     name: string,
+    signal: AbortSignal,
   ) => Promise<string | undefined>
   /** A label of this node, from the API server. */
-  readonly nodeLabel: (name: string) => Promise<string | undefined>
+  readonly nodeLabel: (name: string, signal: AbortSignal) => Promise<string | undefined>
 }
 
 /** Makes the mount's side of its fetches. */
@@ -55,8 +56,9 @@ export function createCallers(
         audiences: new Set(tokens.keys()),
         nodePublishSecret: (key) =>
           dialect.needs.nodePublishSecret ? nodePublishSecret.get(key) : undefined,
-        serviceAccountAnnotation: (name) => services.annotation(pod.namespace, pod.serviceAccount, name),
-        nodeLabel: services.nodeLabel,
+        serviceAccountAnnotation: (name) =>
+          services.annotation(pod.namespace, pod.serviceAccount, name, signal),
+        nodeLabel: (name) => services.nodeLabel(name, signal),
         session: (key, open) => services.sessions.get([identity, source.backend, ...key], open),
         dropSession: (key) => services.sessions.drop([identity, source.backend, ...key]),
       }

@@ -51,9 +51,9 @@ export interface AdapterErrorOptions {
   /** What is wrong, naming the object. No value, no token, no request id, no time (driver.md section 3). */
   readonly message: string
   /** What to do about it, one sentence. */
-  readonly remedy?: string
+  readonly remedy?: string | undefined
   /** The backend asked not to be called again before this many milliseconds (`Retry-After`). */
-  readonly retryAfterMs?: number
+  readonly retryAfterMs?: number | undefined
 }
 
 /** A failure of one ref. Returned by {@link Backend.resolve} in place of a value, or thrown for all refs. */

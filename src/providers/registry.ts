@@ -117,7 +117,7 @@ export async function outOfTree(
     const module = await load(specifier).catch((error: unknown) => {
       throw new SettingsError(
         ['adapters', index],
-        `cannot be loaded: ${error instanceof Error ? error.message : 'unknown error'}`,
+        `cannot be loaded: ${error instanceof Error ? error.message.split(' imported from')[0] : 'unknown error'}`,
       )
     })
     if (!isAdapterModule(module))

@@ -21,8 +21,34 @@ export const FAILURE = {
     'the provider failed in a way it did not expect',
     'See the log of the keyferry pod on this node',
   ),
-  tooLarge: (limit: number): MountFailure =>
+  requestTooLarge: (limit: number): MountFailure =>
     MountFailure.of('too-large', 'REQUEST_TOO_LARGE', `the Mount request is larger than ${limit} bytes`),
+  responseTooLarge: (size: number, limit: number): MountFailure =>
+    MountFailure.of(
+      'too-large',
+      'RESPONSE_TOO_LARGE',
+      `the files of this volume need ${size} bytes, more than the limit of ${limit} bytes`,
+      'Split the SecretProviderClass, or raise maxCallRecvMsgSize of the driver and the limit of keyferry together',
+    ),
+  queueFull: MountFailure.of(
+    'throttled',
+    'TOO_MANY_MOUNTS',
+    'too many mounts are waiting on this node',
+    'Kubelet tries again by itself; if it lasts, see which store is slow in the log of the keyferry pod',
+  ),
+  outOfBudget: (budgetMs: number): MountFailure =>
+    MountFailure.of(
+      'timeout',
+      'TIMEOUT',
+      `the mount did not finish within ${budgetMs / 1000} s`,
+      'The log of the keyferry pod on this node says which store was slow',
+    ),
+  shuttingDown: MountFailure.of(
+    'unavailable',
+    'SHUTTING_DOWN',
+    'the provider is being replaced and the mount did not finish in time',
+    'Kubelet tries again by itself',
+  ),
   deadline: MountFailure.of(
     'timeout',
     'TIMEOUT',
@@ -40,7 +66,7 @@ export function statusOf(failure: MountFailure): FinalStatus {
 function replacement(code: Status, maxRequestBytes: number): MountFailure | undefined {
   switch (code) {
     case status.RESOURCE_EXHAUSTED:
-      return FAILURE.tooLarge(maxRequestBytes)
+      return FAILURE.requestTooLarge(maxRequestBytes)
     case status.DEADLINE_EXCEEDED:
       return FAILURE.deadline
     default:

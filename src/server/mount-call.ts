@@ -3,7 +3,7 @@
  * with a time budget over all of it. Whatever happens, the call is answered once and in time, and gives
  * back everything it held (driver.md sections 4 and 8).
  */
-import type { ServerInterceptingCallInterface } from '@grpc/grpc-js'
+import { status, type ServerInterceptingCallInterface } from '@grpc/grpc-js'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import type { MountAnswer, MountPipeline } from '../mount/answer.ts'
 import { MountFailure } from '../mount/errors.ts'
@@ -42,6 +42,8 @@ export interface MountHost {
   readonly maxResponseBytes: number
   /** Time a call may take when its deadline allows more, in milliseconds. */
   readonly budgetMs: number
+  /** A driver that has not taken its response by so many milliseconds after the budget never will. */
+  readonly flushGraceMs: number
   readonly log: Logger
   readonly report: (report: MountReport) => void
   /** Calls whose answer is not yet flushed; the server waits for them when it has to stop. */
@@ -73,8 +75,6 @@ export interface LateBuffer {
 const CANCELLED = 1
 /** Part of the remaining time that is kept for sending the answer, and its bounds in milliseconds. */
 const MARGIN = { share: 0.1, least: 20, most: 5000 }
-/** A driver that has not taken its response by so long after the budget never will. */
-const FLUSH_GRACE_MS = 10_000
 
 /** End of the budget of a call that starts `now` and whose caller waits until `callerDeadline`. */
 export function budgetEnd(now: number, budgetMs: number, callerDeadline: number): number {
@@ -141,7 +141,7 @@ export function openMountCall(
     if (answered) return
     answered = true
     clearTimeout(timer)
-    timer = closeLate(() => mountCall.closed())
+    timer = closeLate(host.flushGraceMs, () => mountCall.closed())
     controller.abort(failure)
     releaseAnswer()
     responseClaim?.release()
@@ -163,10 +163,10 @@ export function openMountCall(
     if (answered) return
     answered = true
     clearTimeout(timer)
-    timer = closeLate(() => {
+    timer = closeLate(Math.max(0, deadline - Date.now()) + host.flushGraceMs, () => {
       resetStream(call)
       mountCall.closed()
-    }, deadline - Date.now())
+    })
     reply({
       byteLength: size,
       copy: (target, start) => {
@@ -188,14 +188,13 @@ export function openMountCall(
     const response = { object_version: given.versions, files: given.files } as unknown as Decoded
     const size = encodedLength(MOUNT_RESPONSE, response)
     if (size > host.maxResponseBytes) {
-      fail(responseTooLarge(size, host.maxResponseBytes))
+      fail(FAILURE.responseTooLarge(size, host.maxResponseBytes))
       return
     }
     responseClaim = host.responses.claim(size, () => send(response, size, reply))
   }
 
   const start = (request: MountRequest, reply: (response: LateBuffer) => void): void => {
-    slot = 'running'
     Promise.resolve(request)
       .then((given) => host.pipeline(given, { provider, signal: controller.signal, deadline }))
       .then((given) => accept(given, reply))
@@ -211,36 +210,27 @@ export function openMountCall(
     run: (bytes, reply) => {
       if (answered) return
       requestClaim?.shrinkTo(bytes.length)
-      let request: MountRequest
-      try {
-        request = decoded(bytes)
-      } catch (error) {
-        failWith(error)
-        return
-      }
-      namespace = request.pod.namespace
-      const begin = (given: MountRequest): void => {
-        bytes.fill(0)
-        requestClaim?.release()
-        start(given, reply)
-      }
-      // While it waits a request is kept as bytes: decoded it would take several times the room, in the heap.
+      namespace = namespaceIn(bytes)
+      // While it waits a request stays bytes: decoded it would take several times the room, in the heap.
       resume = () => {
-        queuedMs = Date.now() - queuedSince
-        begin(decoded(bytes))
+        if (slot === 'waiting') queuedMs = Date.now() - queuedSince
+        slot = 'running'
+        try {
+          start(decoded(bytes), reply)
+        } catch (error) {
+          failWith(error)
+        }
+        bytes.fill(0)
+        giveBack(bytes)
+        requestClaim?.release()
       }
       const offer = host.admission.offer(namespace, deadline, resume)
-      if (offer === 'run') {
-        begin(request)
-        return
+      if (offer === 'run') resume()
+      if (offer === 'refused') fail(FAILURE.queueFull)
+      if (offer === 'wait') {
+        slot = 'waiting'
+        queuedSince = Date.now()
       }
-      forget(request)
-      if (offer === 'refused') {
-        fail(QUEUE_FULL)
-        return
-      }
-      slot = 'waiting'
-      queuedSince = Date.now()
     },
     closed: () => {
       if (over) return
@@ -248,6 +238,8 @@ export function openMountCall(
       host.live.delete(mountCall)
       clearTimeout(timer)
       frame?.fill(0)
+      // OK is sent once the frame is flushed; before that native code may still read it.
+      if (frame && sent()?.code === status.OK) giveBack(frame)
       releaseAnswer()
       if (!answered) {
         answered = true
@@ -262,14 +254,15 @@ export function openMountCall(
   }
 
   host.live.add(mountCall)
-  const outOfTime = deadline === started + host.budgetMs ? outOfBudget(host.budgetMs) : FAILURE.deadline
+  const outOfTime =
+    deadline === started + host.budgetMs ? FAILURE.outOfBudget(host.budgetMs) : FAILURE.deadline
   let timer = setTimeout(() => fail(outOfTime), Math.max(0, deadline - started))
   return mountCall
 }
 
 /** A transport that never says that a call is over must not hold its bytes for ever. */
-function closeLate(close: () => void, remainingMs = 0): NodeJS.Timeout {
-  return setTimeout(close, Math.max(0, remainingMs) + FLUSH_GRACE_MS).unref()
+function closeLate(afterMs: number, close: () => void): NodeJS.Timeout {
+  return setTimeout(close, afterMs).unref()
 }
 
 function callerDeadline(call: ServerInterceptingCallInterface): number {
@@ -291,35 +284,32 @@ function decoded(bytes: Buffer): MountRequest {
   }
 }
 
-/** Overwrites the secrets of a request that nothing else has seen. */
-function forget(request: MountRequest): void {
-  request.tokens?.wipe()
-  for (const value of request.nodePublishSecret.values()) value.wipe()
+/** gRPC's prefix of a message: compression flag and length. */
+const PREFIX_BYTES = 5
+
+/**
+ * Returns the memory of a whole gRPC frame to the system now. Left to the garbage collector, a burst of
+ * the largest mounts would keep a hundred MiB more. A message in Buffer's shared pool stays as it is.
+ */
+function giveBack(message: Buffer): void {
+  const { buffer } = message
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === message.length + PREFIX_BYTES) buffer.transfer(0)
 }
 
-const QUEUE_FULL = MountFailure.of(
-  'throttled',
-  'TOO_MANY_MOUNTS',
-  'too many mounts of this namespace are waiting on this node',
-  'Kubelet tries again by itself; if it lasts, see which store is slow in the log of the keyferry pod',
-)
+const NAMESPACE_KEY = Buffer.from('"csi.storage.k8s.io/pod.namespace":"')
+const MAX_NAMESPACE_BYTES = 63
 
-function outOfBudget(budgetMs: number): MountFailure {
-  return MountFailure.of(
-    'timeout',
-    'TIMEOUT',
-    `the mount did not finish within ${budgetMs / 1000} s`,
-    'The log of the keyferry pod on this node says which store was slow',
-  )
-}
-
-function responseTooLarge(size: number, limit: number): MountFailure {
-  return MountFailure.of(
-    'too-large',
-    'RESPONSE_TOO_LARGE',
-    `the files of this volume need ${size} bytes, more than the limit of ${limit} bytes`,
-    'Split the SecretProviderClass, or raise maxCallRecvMsgSize of the driver and the limit of keyferry together',
-  )
+/**
+ * The pod's namespace in an undecoded request, or `''`. Good enough to take turns by: the quotes around
+ * the key can stand unescaped only where it is a key.
+ */
+function namespaceIn(bytes: Buffer): string {
+  const key = bytes.indexOf(NAMESPACE_KEY)
+  if (key < 0) return ''
+  const start = key + NAMESPACE_KEY.length
+  const value = bytes.subarray(start, start + MAX_NAMESPACE_BYTES + 1)
+  const end = value.indexOf(0x22)
+  return end < 0 ? '' : value.toString('latin1', 0, end)
 }
 
 /** Class of an unexpected error and where it was thrown, without its message. */

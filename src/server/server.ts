@@ -6,11 +6,11 @@ import { ServerCredentials, type Server } from '@grpc/grpc-js'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
-import { MountFailure } from '../mount/errors.ts'
 import type { MountPipeline } from '../mount/answer.ts'
 import { connectProvider } from '../rpc/contract.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { createAdmission, createByteBudget, DEFAULT_ADMISSION, type AdmissionLimits } from './admission.ts'
+import { FAILURE } from './final-status.ts'
 import { acceptConnection, type AcceptedConnection } from './legacy-authority/connection.ts'
 import type { MountHost, MountReport } from './mount-call.ts'
 import { createProviderServer, type Provider } from './provider-service.ts'
@@ -19,13 +19,15 @@ import { bindSockets, type SocketDirectory } from './sockets.ts'
 export interface ServerLimits {
   /** Time a mount may take when its caller would wait longer or for ever, in milliseconds. Default 90 000. */
   readonly budgetMs: number
+  /** After the budget, time for the driver to take its response before the call is reset. Default 10 000. */
+  readonly flushGraceMs: number
   /** Largest encoded response in bytes; the driver's `--max-call-recv-msg-size`. Default 4 MiB. */
   readonly maxResponseBytes: number
   /** Largest request in bytes. Default 4 MiB. */
   readonly maxRequestBytes: number
-  /** Encoded responses on their way at once, in bytes. Default 32 MiB. */
+  /** Encoded responses on their way at once, in bytes. Default 16 MiB: 64 largest mounts then stay below 256 MiB. */
   readonly responseBytes: number
-  /** Requests being read or waiting at once, in bytes. Default 64 MiB. */
+  /** Requests being read or waiting at once, in bytes. Default 24 MiB; what is over it waits unread in the kernel. */
   readonly requestBytes: number
   readonly admission: AdmissionLimits
 }
@@ -33,10 +35,11 @@ export interface ServerLimits {
 const MIB = 1024 * 1024
 export const DEFAULT_SERVER_LIMITS: ServerLimits = {
   budgetMs: 90_000,
+  flushGraceMs: 10_000,
   maxResponseBytes: 4 * MIB,
   maxRequestBytes: 4 * MIB,
-  responseBytes: 32 * MIB,
-  requestBytes: 64 * MIB,
+  responseBytes: 16 * MIB,
+  requestBytes: 24 * MIB,
   admission: DEFAULT_ADMISSION,
 }
 
@@ -92,6 +95,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     maxRequestBytes: limits.maxRequestBytes,
     maxResponseBytes: limits.maxResponseBytes,
     budgetMs: limits.budgetMs,
+    flushGraceMs: limits.flushGraceMs,
     log: options.log,
     report: options.onMount ?? ((): void => {}),
     live: new Set(),
@@ -186,7 +190,7 @@ async function drain({ stopAccepting, servers, connections, host, drainMs }: Dra
   // Sends GOAWAY on every connection: running calls go on, new ones go to our successor.
   for (const server of servers) server.tryShutdown(() => {})
   await holds(() => host.live.size === 0, drainMs)
-  for (const call of host.live) call.fail(SHUTTING_DOWN)
+  for (const call of host.live) call.fail(FAILURE.shuttingDown)
   // A driver closes its connection once it has its last answer.
   await holds(() => connections.size === 0, LAST_WORDS_MS)
   for (const socket of connections.keys()) socket.destroy()
@@ -199,10 +203,3 @@ async function holds(condition: () => boolean, ms: number): Promise<void> {
   const end = performance.now() + ms
   while (!condition() && performance.now() < end) await setTimeout(POLL_MS)
 }
-
-const SHUTTING_DOWN = MountFailure.of(
-  'unavailable',
-  'SHUTTING_DOWN',
-  'the provider is being replaced and the mount did not finish in time',
-  'Kubelet tries again by itself',
-)

@@ -121,7 +121,7 @@ function usableDirectories(directories: readonly SocketDirectory[]): string[] {
 }
 
 const MISSING =
-  'does not exist; mount the host path in which the driver looks for providers, or name it with --socket-dir'
+  'cannot be found; mount the host path in which the driver looks for providers, or name it with --socket-dir'
 
 /** Why sockets must not lie in `path`: whoever can write there can put a socket of his own in our place. */
 function directoryFault(path: string): string | undefined {

@@ -87,7 +87,7 @@ export interface ReadableMeter extends Meter {
 
 /** A meter on prom-client, which is loaded only where somebody can read the figures. */
 export async function createMeter(): Promise<ReadableMeter> {
-  const prom = await import('prom-client')
+  const { default: prom } = await import('prom-client')
   const registry = new prom.Registry()
   const counters = new Map<string, Counter>()
   const gauges = new Map<string, Gauge>()

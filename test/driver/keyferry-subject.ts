@@ -2,11 +2,9 @@
  * Owns `keyferry serve` as the subject of the common suites: SecretProviderClasses whose inline
  * document was encrypted by stock sops to an age identity that the node holds.
  */
-import { spawn } from 'node:child_process'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { BUILT_IN } from '../../src/providers/registry.ts'
 import { startProcess } from '../peers/process.ts'
 import { peerProgram } from '../peers/start.ts'
 import type { Stage } from './stage.ts'
@@ -18,11 +16,6 @@ const provider = 'sops'
 /** Programs of .peers that the subject needs. */
 export const KEYFERRY_PEERS = ['sops', 'age-keygen']
 
-/** Until SOPS is among the built-in adapters it is loaded the way a platform team would load its own. */
-const builtIn = BUILT_IN.some(({ dialects }) => dialects.includes(provider))
-const command = builtIn ? join(root, 'bin/keyferry.mjs') : join(root, 'src/cli.ts')
-const adapters = builtIn ? [] : [join(root, 'src/providers/sops/adapter.ts')]
-
 export async function keyferrySubject(stage: Stage): Promise<Subject> {
   const identity = join(stage.scratch, 'node.agekey')
   execFileSync(peerProgram('age-keygen'), ['-o', identity], { stdio: 'pipe' })
@@ -32,7 +25,6 @@ export async function keyferrySubject(stage: Stage): Promise<Subject> {
   writeFileSync(
     config,
     JSON.stringify({
-      adapters,
       kubernetes: 'off',
       backends: { sops: { identities: [{ path: identity, subjects: ['shop/web'] }] } },
     }),
@@ -55,7 +47,7 @@ export async function keyferrySubject(stage: Stage): Promise<Subject> {
         name: 'keyferry',
         command: process.execPath,
         args: [
-          command,
+          join(root, 'bin/keyferry.mjs'),
           'serve',
           '--config',
           config,

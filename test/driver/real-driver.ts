@@ -33,6 +33,8 @@ export interface RealDriverOptions {
   readonly socketDirs: { readonly additional: string; readonly main: string }
   /** undefined: rotation off. A Go duration such as `1s`. */
   readonly rotationPollInterval?: string
+  /** The driver asks every provider it has used for its Version this often. A Go duration; default never. */
+  readonly healthCheckInterval?: string
 }
 
 /** One inline volume of one pod, as kubelet knows it. */
@@ -104,6 +106,9 @@ export async function startRealDriver(options: RealDriverOptions): Promise<RealD
       `--metrics-addr=127.0.0.1:${metricsPort}`,
       `--enable-secret-rotation=${options.rotationPollInterval !== undefined}`,
       ...(options.rotationPollInterval ? [`--rotation-poll-interval=${options.rotationPollInterval}`] : []),
+      ...(options.healthCheckInterval
+        ? ['--provider-health-check', `--provider-health-check-interval=${options.healthCheckInterval}`]
+        : []),
       '-v=5',
     ],
     // The reconciler of 1.5 reads this variable rather than the flag.

@@ -35,6 +35,7 @@ export interface PodStatus {
 export interface StageOptions extends StubOptions {
   readonly version: DriverVersion
   readonly rotationPollInterval?: string
+  readonly healthCheckInterval?: string
 }
 
 export async function openStage(options: StageOptions): Promise<Stage> {

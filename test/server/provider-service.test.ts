@@ -236,22 +236,27 @@ describe('Mount', () => {
       frames.push(made)
       return made
     }
+    // A raw client, because grpc-js as a client would make a frame of its own.
+    const client = await connectRaw(one.path)
     try {
-      const { files } = await one.client.mount(mountRequest())
-      expect(files[0]?.contents.toString()).toBe('c4n4ry-c4n4ry-c4n4ry')
+      client.send(callFrames(1, callHeaders(MOUNT_METHOD.path, 'localhost'), grpcMessage(wireRequest())))
+      await until(
+        () => client.received().includes('c4n4ry-c4n4ry-c4n4ry') && one.server.stats().responseBytes === 0,
+      )
     } finally {
       Buffer.allocUnsafe = encodeFrame
     }
-    await until(() => one.server.stats().responseBytes === 0)
+    client.socket.destroy()
     expect(answer.released).toBe(1)
     expect(contents.every((byte) => byte === 0)).toBe(true)
-    // Proves that the frame is among what was watched: its prefix says how long the message in it was.
     const size = encodedLength(MOUNT_RESPONSE, {
       files: answer.files,
       object_version: answer.versions,
     } as unknown as Decoded)
-    expect(frames.filter((made) => made.length === size + 5 && made.readUInt32BE(1) === size)).toHaveLength(1)
-    expect(frames.filter((made) => made.includes('c4n4ry'))).toEqual([])
+    const ours = frames.filter((made) => made.length === size + 5)
+    expect(ours).toHaveLength(1)
+    expect(ours[0]?.readUInt32BE(1)).toBe(size)
+    expect(ours[0]?.subarray(5).every((byte) => byte === 0)).toBe(true)
   })
 
   it('driver 4 a caller that hangs up fires the signal and frees everything', async () => {
@@ -288,12 +293,18 @@ describe('codes that grpc-js sends by itself', () => {
 
   it('driver 4 a request over the receive limit is OUT_OF_RANGE', async () => {
     one = await running(smallFile)
-    expectFinal(await rawMount(grpcMessage(Buffer.alloc(4 * MIB + 1))), status.OUT_OF_RANGE)
+    const { code, text } = await failureOf(
+      one.client.mount({ ...mountRequest(), secrets: 'x'.repeat(4 * MIB) }),
+    )
+    expect(code).toBe(status.OUT_OF_RANGE)
+    expect(text).toContain('REQUEST_TOO_LARGE')
+    await until(() => one.reports.length === 1)
+    expect(one.reports[0]).toMatchObject({ outcome: 'refused', grpcCode: status.OUT_OF_RANGE })
   })
 
   it('driver 4 a request that unpacks to more than the limit is OUT_OF_RANGE', async () => {
     one = await running(smallFile)
-    const bomb = grpcMessage(gzipSync(Buffer.alloc(64 * MIB)), true)
+    const bomb = grpcMessage(gzipSync(Buffer.alloc(32 * MIB)), true)
     expectFinal(await rawMount(bomb, [['grpc-encoding', 'gzip']]), status.OUT_OF_RANGE)
   })
 

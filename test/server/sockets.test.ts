@@ -192,7 +192,7 @@ describe('sockets', () => {
   it('driver 2 a missing directory is an error that says what to do, an optional one is left out', async () => {
     const absent = join(root, 'absent')
     await expect(start({ directories: [{ path: absent }] })).rejects.toThrow(
-      'does not exist; mount the host path',
+      'cannot be found; mount the host path',
     )
     await expect(start({ directories: [{ path: absent, optional: true }] })).rejects.toThrow(
       'no socket directory',

@@ -18,7 +18,7 @@ export function notBound(): BackendError {
 }
 
 /** Values under the binding key. INI keeps it in the section DEFAULT, of which there may be several. */
-function bindingsOf(document: OpenedDocument): readonly Tree[] {
+export function bindingsOf(document: OpenedDocument): readonly Tree[] {
   const [first] = document.branches
   const maps: readonly Tree[] =
     document.format === 'ini'

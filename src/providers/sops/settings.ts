@@ -3,12 +3,12 @@ import * as v from 'valibot'
 import { DEFAULT_LIMITS, type Limits } from './limits.ts'
 import { parseSubject } from './subjects.ts'
 
-const absolutePath = v.pipe(v.string(), v.startsWith('/', 'an absolute path'))
+const absolutePath = v.pipe(v.string(), v.startsWith('/', 'must be an absolute path'))
 const subject = v.pipe(
   v.string(),
   v.check(
     (text) => parseSubject(text) !== undefined,
-    'a subject: namespace/serviceaccount, * for a whole segment',
+    'must be a subject: namespace/serviceaccount, * for a whole segment',
   ),
 )
 const count = v.pipe(v.number(), v.integer(), v.minValue(1))
@@ -42,7 +42,7 @@ const identity = v.pipe(
     (entry) =>
       [entry.subjects !== undefined, entry.shared === true, entry.perNamespace === true].filter(Boolean)
         .length === 1,
-    'exactly one of subjects, shared: true, perNamespace: true',
+    'needs exactly one of subjects, shared: true, perNamespace: true',
   ),
 )
 

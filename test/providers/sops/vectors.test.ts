@@ -1,9 +1,15 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join, parse } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { BackendError } from '../../../src/providers/adapter.ts'
 import { canonicalText } from '../../../src/providers/sops/canonical.ts'
 import { openDocument, type OpenedDocument } from '../../../src/providers/sops/open.ts'
+import { wholeBytes } from '../../../src/providers/sops/render.ts'
 import type { Tree } from '../../../src/providers/sops/tree.ts'
-import { bytesOf, identities, vectors, type Leaf } from './vectors.ts'
+import { bytesOf, identities, vectors, VECTORS, type Leaf } from './vectors.ts'
+
+/** File of the plaintext by id. */
+const plainFiles = new Map(readdirSync(join(VECTORS, 'plain')).map((name) => [parse(name).name, name]))
 
 function textOf(bytes: Buffer): string | { b64: string } {
   const text = bytes.toString()
@@ -47,6 +53,10 @@ describe('every published document', () => {
         })
         expect(leavesOf(opened)).toEqual(v.leaves?.map(asStr))
         expect(opened.mac.slice(0, 32)).toBe(v.mac)
+        if (v.plainExact === true) {
+          const plain = readFileSync(join(VECTORS, 'plain', plainFiles.get(v.id) ?? ''))
+          expect(wholeBytes(v.format, opened.branches)).toEqual(plain)
+        }
       })
     } else {
       test(`${name} is refused with ${v.code?.join(' or ')}`, async () => {

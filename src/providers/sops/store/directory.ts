@@ -1,8 +1,9 @@
 /** Owns the layout of the embedded store: `<root>/<namespace>/<name>.<suffix>`, one document a secret (sops B1). */
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
-import { mkdir, open, readdir, unlink } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readRegularFile } from '../regular-file.ts'
 import { FORMATS, type Format } from '../stores/store.ts'
 import { WriteError } from '../write/error.ts'
 import { safeDirectory } from './ancestors.ts'
@@ -90,6 +91,22 @@ async function entriesOf(path: string): Promise<readonly string[]> {
   }
 }
 
+/**
+ * The directory of a namespace, which may be absent.
+ * @throws WriteError `permission` when it leads elsewhere, or others can write to it.
+ */
+function namespaceDirectory(store: Store, namespace: string): string {
+  const path = join(store.root, namespace)
+  if (existsSync(path) && safeDirectory(path) !== path) {
+    throw new WriteError(
+      'permission',
+      `${path} is a symbolic link`,
+      'A namespace of the store must be a directory of its own.',
+    )
+  }
+  return path
+}
+
 /** Every document of the store, by namespace and name. */
 export async function listDocuments(store: Store): Promise<readonly StoredDocument[]> {
   const namespaces = await readdir(store.root, { withFileTypes: true })
@@ -107,7 +124,7 @@ export async function listDocuments(store: Store): Promise<readonly StoredDocume
 
 /** The document of that name, or undefined. @throws WriteError `conflict` when two formats share the name. */
 export async function findDocument(store: Store, name: SecretName): Promise<StoredDocument | undefined> {
-  const files = new Set(await entriesOf(join(store.root, name.namespace)))
+  const files = new Set(await entriesOf(namespaceDirectory(store, name.namespace)))
   const formats = FORMATS.filter((f) => files.has(name.name + SUFFIXES[f]))
   if (formats.length > 1) {
     throw new WriteError(
@@ -134,30 +151,16 @@ export async function requireDocument(store: Store, name: SecretName): Promise<S
 
 /**
  * The bytes of a document: a regular file with one name, opened without following links.
- * @throws WriteError `integrity` for anything else.
+ * @throws WriteError `integrity` for anything else, `not-found` when it has gone.
  */
 export async function readDocument(document: StoredDocument): Promise<Buffer> {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
-  const refuse = (what: string): never => {
-    throw new WriteError(
-      'integrity',
-      `${document.relativePath} ${what}`,
-      'Only regular files with a single name and at most 1 MiB are read as documents.',
-    )
-  }
-  const handle = await open(document.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ELOOP') return refuse('is a symbolic link')
-    throw error
-  })
-  try {
-    const stats = await handle.stat()
-    if (!stats.isFile()) return refuse('is no regular file')
-    if (stats.nlink !== 1) return refuse('has a second name (hard link)')
-    if (stats.size > MAX_DOCUMENT_BYTES) return refuse('is larger than 1 MiB')
-    return await handle.readFile()
-  } finally {
-    await handle.close()
-  }
+  const bytes = await readRegularFile(document.path, MAX_DOCUMENT_BYTES)
+  if (!('fault' in bytes)) return bytes
+  throw new WriteError(
+    bytes.fault === 'missing' ? 'not-found' : 'integrity',
+    `${document.relativePath} is no document: ${bytes.why}`,
+    'Only regular files with a single name and at most 1 MiB are read as documents.',
+  )
 }
 
 /** What a caller who gave `--expect-version` expects: a version, or `none` for no document. */
@@ -239,7 +242,6 @@ export async function changeDocument(
     const directory = join(store.root, name.namespace)
     if ((await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined)
       await syncDirectory(store.root)
-    safeDirectory(directory)
     await cleanStaging(staging, `${name.name}${SUFFIXES[document.format]}`)
     await replaceFile(document.path, next, { staging })
     return { document, version: documentVersion(next), written: true }

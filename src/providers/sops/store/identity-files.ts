@@ -1,49 +1,36 @@
 /** Owns loading identities for the command line, with the checks that the provider makes too (sops B6). */
-import { constants, type Stats } from 'node:fs'
-import { open, readdir } from 'node:fs/promises'
+import type { Stats } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { KeyRing } from '../keys/data-key.ts'
 import type { PrivateIdentity } from '../keys/held.ts'
 import { parseIdentities } from '../keys/parse-identity.ts'
+import { readRegularFile } from '../regular-file.ts'
 import { WriteError } from '../write/error.ts'
 
 const MAX_IDENTITY_BYTES = 64 * 1024
 
-function fault(stats: Stats, uid: number): string | undefined {
-  if (!stats.isFile()) return 'is no regular file'
-  if (stats.nlink !== 1) return 'has a second name (hard link)'
-  if (stats.uid !== 0 && stats.uid !== uid) return `is owned by uid ${stats.uid}`
-  if ((stats.mode & 0o077) !== 0) return 'can be read by group or others'
-  return stats.size > MAX_IDENTITY_BYTES ? 'is larger than 64 KiB' : undefined
+function refuseLoose(stats: Stats): string | undefined {
+  if (stats.uid !== 0 && stats.uid !== process.getuid?.()) return `it is owned by uid ${stats.uid}`
+  return (stats.mode & 0o077) === 0 ? undefined : 'group or others have access to it'
 }
 
 async function loadFile(path: string): Promise<readonly PrivateIdentity[]> {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
-  const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch((error: unknown) => {
-    const { code = 'an error' } = error as NodeJS.ErrnoException
-    const why = code === 'ELOOP' ? 'it is a symbolic link' : code
-    throw new WriteError('permission', `the identity file ${path} cannot be read (${why})`)
-  })
+  const bytes = await readRegularFile(path, MAX_IDENTITY_BYTES, refuseLoose)
+  if ('fault' in bytes) {
+    throw new WriteError(
+      'permission',
+      `the identity file ${path} is refused: ${bytes.why}`,
+      'It must be yours or root’s alone: `chmod 0400` it. If others could read it, make a new one and rekey.',
+    )
+  }
   try {
-    const wrong = fault(await handle.stat(), process.getuid?.() ?? 0)
-    if (wrong !== undefined) {
-      throw new WriteError(
-        'permission',
-        `the identity file ${path} ${wrong}`,
-        'It must be yours or root’s alone: `chmod 0400` it. If others could read it, make a new one and rekey.',
-      )
-    }
-    const bytes = await handle.readFile()
-    try {
-      return await parseIdentities(bytes)
-    } catch (error) {
-      const why = error instanceof RangeError ? error.message : 'it is no identity'
-      throw new WriteError('usage', `the identity file ${path} is not understood: ${why}`)
-    } finally {
-      bytes.fill(0)
-    }
+    return await parseIdentities(bytes)
+  } catch (error) {
+    const why = error instanceof RangeError ? error.message : 'it is no identity'
+    throw new WriteError('usage', `the identity file ${path} is not understood: ${why}`)
   } finally {
-    await handle.close()
+    bytes.fill(0)
   }
 }
 

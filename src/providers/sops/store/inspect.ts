@@ -1,10 +1,11 @@
 /** Owns what can be said about a stored document: without a key, and with one (sops B2 `list`, `describe`, `verify`). */
+import { bindingsOf } from '../binding.ts'
 import { strictUtf8 } from '../encodings.ts'
 import type { KeyRing } from '../keys/data-key.ts'
-import { closeDocument, openDocument, readDocument as parseDocument } from '../open.ts'
+import { closeDocument, openDocument, readDocument as parseDocument, type OpenedDocument } from '../open.ts'
 import { parseSubject } from '../subjects.ts'
-import { entryOf, isScalar, type MapTree } from '../tree.ts'
-import { bindingPath, BINDING_KEY } from '../write/binding.ts'
+import { isScalar, type MapTree } from '../tree.ts'
+import { BINDING_KEY } from '../write/binding.ts'
 import { ageRecipients, sameRecipients } from '../write/rekey.ts'
 import { documentVersion, nameText, readDocument, type Store, type StoredDocument } from './directory.ts'
 import { readCreationRule } from './creation-rules.ts'
@@ -45,22 +46,15 @@ export async function publicFacts(document: StoredDocument, bytes: Buffer): Prom
   }
 }
 
-/** The subjects of an opened document; undefined when it has no binding; `'clear'` when that is not encrypted. */
-function subjectsOf(
-  format: StoredDocument['format'],
-  branches: readonly MapTree[],
-  clear: ReadonlySet<unknown>,
-): readonly string[] | 'clear' | undefined {
-  let tree: MapTree | undefined = branches[0]
-  const path = bindingPath(format)
-  for (const key of path.slice(0, -1)) {
-    const inner: unknown = tree === undefined ? undefined : entryOf(tree, key)
-    tree = inner !== undefined && (inner as MapTree).type === 'map' ? (inner as MapTree) : undefined
+/** The subjects of an opened document, or why its binding is none; undefined when it has no binding. */
+function subjectsOf(document: OpenedDocument): readonly string[] | string | undefined {
+  const [binding, ...more] = bindingsOf(document)
+  if (binding === undefined) return undefined
+  if (more.length > 0) return 'it has several bindings, so it is refused at mount time'
+  if (binding.type !== 'str' || document.clear.has(binding)) {
+    return 'its binding is not encrypted, so it is refused at mount time'
   }
-  const leaf = tree === undefined ? undefined : entryOf(tree, BINDING_KEY)
-  if (leaf?.type !== 'str') return leaf === undefined ? undefined : 'clear'
-  if (clear.has(leaf)) return 'clear'
-  return (strictUtf8(leaf.bytes) ?? '').split(',').map((subject) => subject.trim())
+  return (strictUtf8(binding.bytes) ?? '').split(',').map((subject) => subject.trim())
 }
 
 /** What an identity shows, apart from the values. */
@@ -73,10 +67,10 @@ export interface OpenedFacts {
 
 function bindingProblems(
   namespace: string,
-  subjects: readonly string[] | 'clear' | undefined,
+  subjects: readonly string[] | string | undefined,
 ): readonly string[] {
   if (subjects === undefined) return []
-  if (subjects === 'clear') return ['its binding is not encrypted, so it is refused at mount time']
+  if (typeof subjects === 'string') return [subjects]
   const parsed = subjects.map(parseSubject)
   if (parsed.includes(undefined)) return ['its binding is no list of NAMESPACE/SERVICEACCOUNT']
   const isReachable = parsed.some((s) => s?.namespace === '*' || s?.namespace === namespace)
@@ -96,7 +90,7 @@ export async function openedFacts(
 ): Promise<OpenedFacts> {
   const opened = await openDocument(document.format, bytes, ring)
   try {
-    const subjects = subjectsOf(document.format, opened.branches, opened.clear)
+    const subjects = subjectsOf(opened)
     return {
       subjects: typeof subjects === 'object' ? subjects : [],
       problems: bindingProblems(document.namespace, subjects),

@@ -84,9 +84,12 @@ export function* yamlDocuments(
   source: string,
   limits: Limits,
 ): Generator<Document.Parsed | undefined, undefined> {
-  // Its own messages may quote the text; its codes never do.
+  let first: YamlFault | undefined
+  // Its own messages may quote the text; its codes never do. It catches what is thrown inside and
+  // reports that as an error in turn, so the first fault is kept.
   const fail = (offset: number, code: string): never => {
-    throw new YamlFault(code.toLowerCase().replaceAll('_', ' '), positionAt(source, offset))
+    first ??= new YamlFault(code.toLowerCase().replaceAll('_', ' '), positionAt(source, offset))
+    throw first
   }
   const composer = new Composer({ schema: 'failsafe', uniqueKeys: false, version: '1.2' })
   // The composer would go on and collect one error a character; the first one is enough.

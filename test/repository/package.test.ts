@@ -1,0 +1,165 @@
+/** What must be true of the package itself: licences, version, published files. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { METRICS } from '../../src/telemetry/metrics.ts'
+import { VERSION } from '../../src/version.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
+const json = (path: string): Record<string, unknown> => JSON.parse(read(path)) as Record<string, unknown>
+
+interface Locked {
+  readonly license?: string
+  readonly dev?: boolean
+  readonly peer?: boolean
+  readonly hasInstallScript?: boolean
+}
+
+const locked = Object.entries((json('package-lock.json')['packages'] ?? {}) as Record<string, Locked>).filter(
+  ([path]) => path !== '',
+)
+
+/** Licences that may be shipped; the second list only in tests, tools and optional peers. */
+const SHIPPED = new Set([
+  'MIT',
+  'ISC',
+  'Apache-2.0',
+  'BSD-2-Clause',
+  'BSD-3-Clause',
+  '0BSD',
+  'BlueOak-1.0.0',
+  'CC0-1.0',
+])
+const TOOLS = new Set([
+  'MPL-2.0',
+  'LGPL-3.0+',
+  'LGPL-3.0-or-later',
+  'CC-BY-4.0',
+  'Python-2.0',
+  '(MIT AND Zlib)',
+])
+/** Shipped under an exception that docs/dependencies.md explains. */
+const EXCEPTIONS: Readonly<Record<string, string>> = {
+  'node_modules/@jmespath-community/jmespath': 'MPL-2.0',
+  'node_modules/node-forge': '(BSD-3-Clause OR GPL-2.0)',
+}
+
+describe('the package', () => {
+  it('every locked package has a licence that we may ship', () => {
+    const wrong = locked
+      .filter(([path, { license, dev, peer }]) => {
+        const allowed =
+          SHIPPED.has(license ?? '') ||
+          EXCEPTIONS[path] === license ||
+          ((dev || peer) && TOOLS.has(license ?? ''))
+        return !allowed
+      })
+      .map(([path, { license }]) => `${path}: ${license}`)
+    expect(wrong).toEqual([])
+  })
+
+  it('pins every dependency to one version', () => {
+    const manifest = json('package.json')
+    const pinned = ['dependencies', 'devDependencies', 'optionalDependencies'].flatMap((kind) =>
+      Object.entries((manifest[kind] ?? {}) as Record<string, string>),
+    )
+    expect(pinned.length).toBeGreaterThan(10)
+    expect(pinned.filter(([, version]) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([])
+  })
+
+  it('every direct dependency has its reason in docs/dependencies.md', () => {
+    const text = read('docs/dependencies.md')
+    const direct = Object.keys((json('package.json')['dependencies'] ?? {}))
+    expect(direct.filter((name) => !text.includes(name))).toEqual([])
+  })
+
+  it('names no registry host in the lock file', () => {
+    expect(read('package-lock.json')).not.toMatch(
+      /https?:\/\/(?!opencollective|github\.com|tidelift|www\.|paulmillr|eslint|dotenvx|feross|bevry|ko-fi|patreon|liberapay|polar)[^"]*\.tgz/,
+    )
+  })
+
+  it('the version is one', () => {
+    expect(VERSION).toBe(json('package.json')['version'])
+  })
+
+  it('what would be published is the bundle, its documentation and nothing else', () => {
+    const packed = spawnSync(
+      'npm',
+      ['pack', '--dry-run', '--json', '--ignore-scripts', '--loglevel=silent'],
+      { cwd: ROOT, encoding: 'utf8' },
+    )
+    const [{ files }] = JSON.parse(packed.stdout) as [{ files: { path: string }[] }]
+    const odd = files
+      .map(({ path }) => path)
+      .filter((path) => !/^(bin|dist|docs|examples)\/|^(README\.md|LICENSE|package\.json)$/.test(path))
+    expect(odd).toEqual([])
+    expect(files.some(({ path }) => path === 'dist/cli.js')).toBe(true)
+  })
+
+  it('every metric is documented in docs/operations.md, and nothing else is', () => {
+    const documented = [...read('docs/operations.md').matchAll(/`(keyferry_[a-z_]+)`/g)].map(
+      (match) => match[1],
+    )
+    expect(new Set(documented)).toEqual(new Set(Object.keys(METRICS)))
+  })
+
+  it('documentation links to pages that exist', () => {
+    const pages = [
+      'README.md',
+      'CONTRIBUTING.md',
+      'SECURITY.md',
+      ...readdirSync(join(ROOT, 'docs'))
+        .filter((name) => name.endsWith('.md'))
+        .map((name) => `docs/${name}`),
+    ]
+    const broken = pages.flatMap((page) =>
+      [...read(page).matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)]
+        .map((match) => match[1] ?? '')
+        .filter((link) => !existsSync(join(ROOT, page, '..', link)))
+        .map((link) => `${page}: ${link}`),
+    )
+    expect(broken).toEqual([])
+  })
+})
+
+describe('the bundle', () => {
+  /** The entry of a chunk and everything it imports without being asked. */
+  function staticImports(entry: string, seen = new Set<string>()): Set<string> {
+    if (seen.has(entry)) return seen
+    seen.add(entry)
+    const text = read(join('dist', entry))
+    for (const match of text.matchAll(
+      /(?:^|\n)(?:import|export)\s*(?:[^'"();]*?from\s*)?["']\.\/([^"']+)["']/g,
+    )) {
+      const next = match[1] ?? ''
+      staticImports(entry.startsWith('chunks/') ? `chunks/${next}` : next, seen)
+    }
+    return seen
+  }
+
+  it('T21 the process that serves loads no vendor SDK and no key library until a mount needs it', () => {
+    const chunks = readdirSync(join(ROOT, 'dist/chunks'))
+    const serve = chunks.find((name) => /^serve-.*\.js$/.test(name))
+    expect(serve).toBeDefined()
+    const loaded = [...staticImports('cli.js'), ...staticImports(`chunks/${serve}`)]
+    expect(loaded.length).toBeGreaterThan(3)
+    const text = loaded.map((chunk) => read(join('dist', chunk))).join('\n')
+    for (const name of [
+      '@aws-sdk',
+      '@azure',
+      'google-auth-library',
+      'node-forge',
+      'age-encryption',
+      're2js',
+      'protobufjs',
+      'prom-client',
+      '@jmespath-community',
+    ]) {
+      expect(text.includes(`// node_modules/${name}`), name).toBe(false)
+    }
+    expect(text).toContain('// node_modules/@grpc/grpc-js')
+  })
+})
