@@ -4,7 +4,7 @@
  * the provider's own are used where a store says `identity: node`, and nowhere else.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Host, OpenedSession } from '../adapter.ts'
+import type { ErrorKind, Host, OpenedSession } from '../adapter.ts'
 import { BackendError } from '../adapter.ts'
 import { AwsFailure, failureOf } from './failures.ts'
 import { PodIdentityAgent } from './pod-identity.ts'
@@ -90,15 +90,33 @@ async function tokenFor(host: Host, audience: string): Promise<string> {
   return text
 }
 
-async function roleOf(store: AwsStore, host: Host): Promise<string> {
-  const arn = store.roleArn ?? (await host.serviceAccountAnnotation(ROLE_ANNOTATION))?.trim()
-  if (arn !== undefined && arn !== '') return arn
-  throw new BackendError({
+async function roleOf(store: AwsStore, environment: AwsEnvironment, host: Host): Promise<string> {
+  const arn = store.roleArn ?? ((await annotatedRole(environment, host)) || environment.defaultRoleArn)
+  if (arn !== undefined) return arn
+  throw noRole(host, `has no annotation ${ROLE_ANNOTATION}`)
+}
+
+function noRole({ pod }: Host, why: string): BackendError {
+  return new BackendError({
     kind: 'config',
     code: 'AWS_NO_ROLE',
-    message: `service account ${host.pod.serviceAccount} in namespace ${host.pod.namespace} has no annotation ${ROLE_ANNOTATION}`,
+    message: `service account ${pod.serviceAccount} in namespace ${pod.namespace} ${why}`,
     remedy: `Annotate the service account with ${ROLE_ANNOTATION}: <ARN of an IAM role>, or set usePodIdentity: "true".`,
   })
+}
+
+const FINAL_READ_FAILURES = new Set<ErrorKind>(['config', 'denied', 'not-found', 'unauthenticated'])
+
+async function annotatedRole(environment: AwsEnvironment, host: Host): Promise<string | undefined> {
+  try {
+    return (await host.serviceAccountAnnotation(ROLE_ANNOTATION))?.trim()
+  } catch (error) {
+    if (!(error instanceof BackendError)) throw error
+    // No Kubernetes API by configuration. An API that does not answer must not change the role.
+    if (error.kind === 'config' && environment.defaultRoleArn !== undefined) return undefined
+    if (!FINAL_READ_FAILURES.has(error.kind)) throw error
+    throw noRole(host, `cannot be read: ${error.message}`)
+  }
 }
 
 /** Errors of STS that pass by themselves: it could not reach or read the cluster's issuer. */
@@ -220,7 +238,7 @@ export function sessionOpener(environment: AwsEnvironment): SessionOpener {
     }
     // Before the role is looked up, so that a missing token is reported without a Kubernetes call.
     const token = await tokenFor(host, STS_AUDIENCE)
-    const role = await roleOf(store, host)
+    const role = await roleOf(store, environment, host)
     return {
       key: ['aws', 'irsa', region, role, environment.endpoint('STS', region) ?? ''],
       open: async () => opened(await withWebIdentity(environment, host, region, role, token), host.now()),

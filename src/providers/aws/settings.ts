@@ -69,6 +69,8 @@ export const settingsSchema = v.strictObject({
   requestTimeoutMs: v.optional(milliseconds),
   /** Region where neither store, SPC nor `AWS_REGION` name one. */
   region: v.optional(regionName),
+  /** Role for `irsa` where the service account has no annotation, or the Kubernetes API is switched off. */
+  roleArn: v.optional(roleArn),
   /** PEM file with the trust anchors to use instead of the public ones. */
   caFile: v.optional(v.string()),
   proxy: v.optional(v.pipe(v.string(), v.url())),
@@ -91,6 +93,7 @@ export interface AwsEnvironment {
   /** Endpoint URL of a service in a region, or undefined for AWS's own. */
   endpoint(service: AwsService, region: string): string | undefined
   readonly defaultRegion: string | undefined
+  readonly defaultRoleArn: string | undefined
   readonly fips: boolean
   readonly dualStack: boolean
   readonly appId: string
@@ -116,6 +119,7 @@ export function awsEnvironment(context: BackendContext): AwsEnvironment {
       return url?.replaceAll('{region}', region)
     },
     defaultRegion: env['AWS_REGION'] || settings.region,
+    defaultRoleArn: settings.roleArn,
     fips: settings.fips ?? isTrue(env['AWS_USE_FIPS_ENDPOINT']),
     dualStack: settings.dualStack ?? isTrue(env['AWS_USE_DUALSTACK_ENDPOINT']),
     appId: settings.appId ?? (env['AWS_SDK_UA_APP_ID'] || 'keyferry'),
@@ -156,13 +160,18 @@ export async function regionsOf(
 }
 
 async function labelledRegion(host: Host): Promise<string> {
-  const label = await host.nodeLabel('topology.kubernetes.io/region')
-  if (label !== undefined && isRegionName(label)) return label
+  let why = ''
+  try {
+    const label = await host.nodeLabel('topology.kubernetes.io/region')
+    if (label !== undefined && isRegionName(label)) return label
+  } catch (error) {
+    if (!(error instanceof BackendError) || error.kind !== 'config') throw error
+    why = ` (${error.message})`
+  }
   throw new BackendError({
     kind: 'config',
     code: 'AWS_NO_REGION',
-    message:
-      'no region: neither parameter region, nor AWS_REGION, nor the node label topology.kubernetes.io/region name one',
+    message: `no region: neither parameter region, nor AWS_REGION, nor the node label topology.kubernetes.io/region names one${why}`,
     remedy: 'Set region in the SecretProviderClass, or AWS_REGION for the provider.',
   })
 }

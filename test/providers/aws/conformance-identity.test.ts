@@ -1,5 +1,6 @@
 /** aws.md, conformance cases 52 to 56, and section 9: tokens, roles, Pod Identity, regions, chained roles. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BackendError } from '../../../src/providers/adapter.ts'
 import { FakeCluster } from './fake-identity.ts'
 import { fill, spc } from './fixtures.ts'
 import { ROLE, startHarness, tokenText } from './harness.ts'
@@ -86,6 +87,26 @@ describe('IRSA', () => {
     const { message } = await aws.failure(spc(['plain']), { serviceAccount: 'bare', namespace: 'lab' })
     expect(message).toContain('AWS_NO_ROLE:')
     expect(message).toContain('service account bare in namespace lab')
+  })
+
+  it('aws-53 a service account that cannot be read is AWS_NO_ROLE, an API server that does not answer is not', async () => {
+    const failing = (kind: 'denied' | 'unavailable') =>
+      new BackendError({ kind, code: 'KUBERNETES_FAILED', message: 'serviceaccounts "web": forbidden' })
+    aws.kubernetesFailure = failing('denied')
+    const { message } = await aws.failure(spc(['plain']))
+    expect(message).toContain('AWS_NO_ROLE:')
+    expect(message).toContain('forbidden')
+    aws.kubernetesFailure = failing('unavailable')
+    expect((await aws.failure(spc(['plain']))).kind).toBe('unavailable')
+  })
+
+  it('ours: without Kubernetes by configuration, backends.<kind>.roleArn serves; never because the API is down', async () => {
+    await restart({ settings: () => ({ roleArn: ROLE }) })
+    const failing = (kind: 'config' | 'unavailable') => new BackendError({ kind, code: 'X', message: 'off' })
+    aws.kubernetesFailure = failing('unavailable')
+    expect((await aws.failure(spc(['plain']))).kind).toBe('unavailable')
+    aws.kubernetesFailure = failing('config')
+    expect((await aws.mount(spc(['plain']))).get('plain')?.text).toBe('s3cret\n')
   })
 
   it('aws 9 the call to STS is unsigned, names role and session, and goes to the region’s endpoint', async () => {
@@ -275,6 +296,13 @@ describe('regions', () => {
   it('aws-56 with neither it is AWS_NO_REGION', async () => {
     expect((await aws.failure({ objects })).message).toContain('AWS_NO_REGION:')
     expect(aws.fake.calls).toEqual([])
+  })
+
+  it('aws-56 a node that may not be read is AWS_NO_REGION with the reason', async () => {
+    aws.kubernetesFailure = new BackendError({ kind: 'config', code: 'X', message: 'the API is off' })
+    const { message } = await aws.failure({ objects })
+    expect(message).toContain('AWS_NO_REGION:')
+    expect(message).toContain('the API is off')
   })
 
   it('aws 4 rule 14 holds for a region that is known only at the mount', async () => {

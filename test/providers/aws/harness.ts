@@ -42,13 +42,13 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       ...options.settings?.(fake),
     },
   })
-  return {
-    ...mounts,
+  const stopMounts = mounts.stop.bind(mounts)
+  return Object.assign(mounts, {
     fake,
     cluster,
     stop: async () => {
-      await mounts.stop()
+      await stopMounts()
       await fake.stop()
     },
-  }
+  })
 }

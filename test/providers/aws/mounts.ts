@@ -14,6 +14,7 @@ import type { CacheSettings } from '../../../src/mount/resolver.ts'
 import { keyedDigest } from '../../../src/mount/versions.ts'
 import { createHttpClient } from '../../../src/net/client.ts'
 import { adapter } from '../../../src/providers/aws/adapter.ts'
+import type { BackendError } from '../../../src/providers/adapter.ts'
 import { createRegistry } from '../../../src/providers/registry.ts'
 import type { LogFields, Logger } from '../../../src/telemetry/log.ts'
 import { silentMeter } from '../../../src/telemetry/metrics.ts'
@@ -51,6 +52,8 @@ export interface Mounts {
   /** Annotations of service accounts: `namespace/name` → annotation → text. */
   readonly annotations: Map<string, Record<string, string>>
   readonly nodeLabels: Map<string, string>
+  /** What Kubernetes reads fail with. */
+  kubernetesFailure: BackendError | undefined
   /** Kubernetes reads so far. */
   readonly kubernetesCalls: string[]
   /** Log lines of level warn and error. */
@@ -125,11 +128,13 @@ export function createMounts(options: MountsOptions): Mounts {
       now: () => new Date(),
       annotation: (namespace, serviceAccount, name) => {
         kubernetesCalls.push(`annotation ${namespace}/${serviceAccount} ${name}`)
+        if (mounts.kubernetesFailure) return Promise.reject(mounts.kubernetesFailure)
         const found = new Map(Object.entries(annotations.get(`${namespace}/${serviceAccount}`) ?? {}))
         return Promise.resolve(found.get(name))
       },
       nodeLabel: (name) => {
         kubernetesCalls.push(`label ${name}`)
+        if (mounts.kubernetesFailure) return Promise.reject(mounts.kubernetesFailure)
         return Promise.resolve(nodeLabels.get(name))
       },
     }),
@@ -167,7 +172,8 @@ export function createMounts(options: MountsOptions): Mounts {
       deadline: Date.now() + 25_000,
     })
   }
-  return {
+  const mounts: Mounts = {
+    kubernetesFailure: undefined,
     annotations,
     nodeLabels,
     kubernetesCalls,
@@ -197,4 +203,5 @@ export function createMounts(options: MountsOptions): Mounts {
       http.close()
     },
   }
+  return mounts
 }
