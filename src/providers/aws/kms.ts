@@ -3,16 +3,13 @@
  * pod that mounts it (sops A10, A11.3), or with the node's where the operator says so (A11.4).
  */
 import * as v from 'valibot'
-import { HttpError } from '../../net/http.ts'
-import type { HttpResponse } from '../../net/http.ts'
 import type { BackendContext, Host } from '../adapter.ts'
 import { BackendError } from '../adapter.ts'
 import { sessionOpener } from './credentials.ts'
-import { AwsFailure, backendError, failureOf, refusal } from './failures.ts'
-import type { AwsCredentials } from './sdk.ts'
-import type { AwsEnvironment, AwsStore } from './settings.ts'
+import { AwsFailure, backendError, failureOf } from './failures.ts'
+import { jsonCall } from './json-call.ts'
+import type { AwsStore } from './settings.ts'
 import { awsEnvironment, isRegionName, settingsSchema } from './settings.ts'
-import { signedHeaders } from './sigv4.ts'
 
 /** Settings of the key service, under `backends.aws-kms`. */
 export const kmsSettingsSchema = v.strictObject({
@@ -44,24 +41,8 @@ export interface KmsKeyService {
   unwrap(entry: KmsEntry, host: Host, version: string): Promise<Buffer>
 }
 
-/** Hosts of KMS by partition; other partitions need `backends.aws-kms.endpoint`. */
-const SUFFIXES: ReadonlyMap<string, string> = new Map([
-  ['aws', 'amazonaws.com'],
-  ['aws-us-gov', 'amazonaws.com'],
-  ['aws-cn', 'amazonaws.com.cn'],
-])
-const DUAL_STACK_SUFFIXES: ReadonlyMap<string, string> = new Map([
-  ['aws', 'api.aws'],
-  ['aws-us-gov', 'api.aws'],
-  ['aws-cn', 'api.amazonwebservices.com.cn'],
-])
-
+const SERVICE = { name: 'kms', target: 'TrentService' } as const
 const decryptReply = v.object({ Plaintext: v.pipe(v.string(), v.base64()) })
-const errorReply = v.object({
-  __type: v.string(),
-  message: v.optional(v.string()),
-  Message: v.optional(v.string()),
-})
 
 export function kmsKeyService(context: BackendContext): KmsKeyService {
   const { auth, roles = [], ...common } = v.parse(kmsSettingsSchema, context.settings)
@@ -75,17 +56,19 @@ export function kmsKeyService(context: BackendContext): KmsKeyService {
       ...(entry.role === '' ? {} : { assumeRoleArn: entry.role }),
     }
     const session = await sessions.open(store, key.region, host)
-    const credentials = await session.source()
+    const caller = { environment, host, region: key.region, session }
     let last: unknown
     for (const encryptionContext of attempts) {
       try {
-        return await decrypted(environment, host, key, credentials, {
+        const input = {
           KeyId: entry.arn,
           CiphertextBlob: entry.enc,
           ...(encryptionContext.size === 0
             ? {}
             : { EncryptionContext: Object.fromEntries(encryptionContext) }),
-        })
+        }
+        const { Plaintext } = await jsonCall(caller, SERVICE, 'Decrypt', input, decryptReply)
+        return Buffer.from(Plaintext, 'base64')
       } catch (error) {
         last = error
         const wrongContext = error instanceof AwsFailure && error.awsCode.startsWith('InvalidCiphertext')
@@ -117,7 +100,6 @@ export function kmsKeyService(context: BackendContext): KmsKeyService {
 }
 
 interface KmsKey {
-  readonly partition: string
   readonly region: string
 }
 
@@ -132,7 +114,7 @@ function keyOf(arn: string): KmsKey {
     /^\d{1,20}$/.test(account) &&
     /^(?:key|alias)\/[\w/-]{1,300}$/.test(resource) &&
     rest.length === 0
-  if (good) return { partition, region }
+  if (good) return { region }
   throw new BackendError({
     kind: 'config',
     code: 'AWS_BAD_KEY_ARN',
@@ -160,87 +142,4 @@ function isBefore330(version: string): boolean {
   if (parts === null) return false
   const [major, minor] = [Number(parts[1]), Number(parts[2])]
   return major < 3 || (major === 3 && minor < 3)
-}
-
-function endpointOf(environment: AwsEnvironment, key: KmsKey): URL {
-  const own = environment.endpoint('KMS', key.region)
-  if (own !== undefined) return new URL(own)
-  const suffix = (environment.dualStack ? DUAL_STACK_SUFFIXES : SUFFIXES).get(key.partition)
-  if (suffix === undefined)
-    throw new BackendError({
-      kind: 'config',
-      code: 'AWS_BAD_KEY_ARN',
-      message: `there is no built-in address of KMS in partition ${key.partition}`,
-      remedy: 'Set backends.aws-kms.endpoint.',
-    })
-  return new URL(`https://kms${environment.fips ? '-fips' : ''}.${key.region}.${suffix}/`)
-}
-
-/** One Decrypt, repeated once when the service's clock turns out to differ. @throws AwsFailure */
-async function decrypted(
-  environment: AwsEnvironment,
-  host: Host,
-  key: KmsKey,
-  credentials: AwsCredentials,
-  input: Readonly<Record<string, unknown>>,
-): Promise<Buffer> {
-  const url = endpointOf(environment, key)
-  const body = JSON.stringify(input)
-  const send = async (now: Date): Promise<HttpResponse> => {
-    const headers = {
-      'content-type': 'application/x-amz-json-1.1',
-      'x-amz-target': 'TrentService.Decrypt',
-      'user-agent': `app/${environment.appId}`,
-    }
-    try {
-      return await host.http.send({
-        method: 'POST',
-        url: url.href,
-        headers: signedHeaders({ url, headers, body, region: key.region, service: 'kms' }, credentials, now),
-        body,
-        to: environment.to,
-        signal: host.signal,
-        timeoutMs: environment.requestTimeoutMs,
-        maxBytes: 64 * 1024,
-      })
-    } catch (error) {
-      throw error instanceof HttpError ? failureOf(error) : error
-    }
-  }
-  let reply = await send(host.now())
-  let failure = refusedBy(reply)
-  const theirs = Date.parse(reply.headers['date'] ?? '')
-  if (failure?.awsCode.includes('Signature') && Math.abs(theirs - host.now().getTime()) > 240_000) {
-    reply = await send(new Date(theirs))
-    failure = refusedBy(reply)
-  }
-  if (failure !== undefined) throw failure
-  const parsed = v.safeParse(decryptReply, jsonOf(reply))
-  reply.body.fill(0)
-  if (!parsed.success)
-    throw new AwsFailure({ kind: 'malformed', awsCode: 'malformed', message: 'the answer has no Plaintext' })
-  return Buffer.from(parsed.output.Plaintext, 'base64')
-}
-
-function jsonOf(reply: HttpResponse): unknown {
-  try {
-    return JSON.parse(reply.body.toString())
-  } catch {
-    return undefined
-  }
-}
-
-function refusedBy(reply: HttpResponse): AwsFailure | undefined {
-  if (reply.status === 200) return undefined
-  const parsed = v.safeParse(errorReply, jsonOf(reply))
-  const {
-    __type: type,
-    message,
-    Message,
-  } = parsed.success ? parsed.output : { __type: `HTTP-${reply.status}`, message: '', Message: '' }
-  const code = type.slice(type.indexOf('#') + 1).split(':')[0] ?? type
-  return refusal(code, message ?? Message ?? '', {
-    status: reply.status,
-    requestId: reply.headers['x-amzn-requestid'],
-  })
 }

@@ -1,17 +1,16 @@
 /** Owns the backend `aws-parameter-store`: parameters by name or ARN with version or label, ten a call. */
-import type { GetParametersCommandOutput, Parameter, SSMClient } from '@aws-sdk/client-ssm'
-import type * as SdkModule from '@aws-sdk/client-ssm'
+import * as v from 'valibot'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Backend, BackendContext, Host, RefItem, Value } from '../adapter.ts'
 import { BackendError, PlanError } from '../adapter.ts'
 import type { SessionOpener } from './credentials.ts'
 import { sessionOpener } from './credentials.ts'
-import { AwsFailure, backendError, failureOf } from './failures.ts'
+import { AwsFailure, backendError } from './failures.ts'
+import { jsonCall } from './json-call.ts'
 import { arnRegionFault, splitSelector } from './names.ts'
 import { jsonParts, prefixParts } from './parts.ts'
 import { refArguments } from './ref-arguments.ts'
 import { askRegions, limiter } from './regions.ts'
-import { againAfterClockSkew, clientConfig } from './sdk.ts'
 import type { AwsEnvironment, AwsStore } from './settings.ts'
 import { awsEnvironment, regionsOf, storeSchema } from './settings.ts'
 
@@ -99,30 +98,42 @@ interface ParameterMount {
   readonly slot: ReturnType<typeof limiter>
 }
 
-type Sdk = typeof SdkModule
+const SERVICE = { name: 'ssm', target: 'AmazonSSM' } as const
+
+const parameter = v.object({
+  Name: v.optional(v.string()),
+  ARN: v.optional(v.string()),
+  Value: v.optional(v.string()),
+  Version: v.optional(v.number()),
+  /** The version or label that was asked for, as `:3`. */
+  Selector: v.optional(v.nullable(v.string())),
+})
+type Parameter = v.InferOutput<typeof parameter>
+const byName = v.object({
+  Parameters: v.optional(v.array(parameter), []),
+  InvalidParameters: v.optional(v.array(v.string()), []),
+})
+const byPath = v.object({
+  Parameters: v.optional(v.array(parameter), []),
+  NextToken: v.optional(v.nullable(v.string())),
+})
 
 /** @throws AwsFailure */
 async function call<T>(
-  mount: ParameterMount,
+  { environment, sessions, store, host, slot }: ParameterMount,
   region: string,
-  send: (client: SSMClient, sdk: Sdk) => Promise<T>,
+  action: string,
+  input: Readonly<Record<string, unknown>>,
+  answer: v.GenericSchema<unknown, T>,
 ): Promise<T> {
-  const { environment, sessions, store, host } = mount
-  const [sdk, session] = await Promise.all([
-    import('@aws-sdk/client-ssm'),
-    sessions.open(store, region, host),
-  ])
-  const client = session.client(
-    `${PARAMETER_STORE} ${region}`,
-    () => new sdk.SSMClient(clientConfig(host.http, environment, 'SSM', region, session.source)),
-  )
-  return mount.slot(async () => {
+  const session = await sessions.open(store, region, host)
+  return slot(async () => {
     try {
-      return await againAfterClockSkew(() => send(client, sdk))
+      return await jsonCall({ environment, host, region, session }, SERVICE, action, input, answer)
     } catch (error) {
-      const failure = failureOf(error)
-      if (failure.kind === 'unauthenticated') await sessions.drop(store, region, host)
-      throw failure
+      if (error instanceof AwsFailure && error.kind === 'unauthenticated')
+        await sessions.drop(store, region, host)
+      throw error
     }
   })
 }
@@ -182,16 +193,11 @@ async function parameters(
 ): Promise<Answers> {
   const queries = refs.map(queryOf).filter(({ name }) => arnRegionFault(name, region) === undefined)
   const names = [...new Set(queries.map(requestName))]
-  const reply: Pick<GetParametersCommandOutput, 'Parameters' | 'InvalidParameters'> =
+  const { Parameters: found, InvalidParameters } =
     names.length === 0
-      ? {}
-      : await call(mount, region, (client, sdk) =>
-          client.send(new sdk.GetParametersCommand({ Names: names, WithDecryption: true }), {
-            abortSignal: mount.host.signal,
-          }),
-        )
-  const invalid = new Set(reply.InvalidParameters ?? [])
-  const found = reply.Parameters ?? []
+      ? { Parameters: [], InvalidParameters: [] }
+      : await call(mount, region, 'GetParameters', { Names: names, WithDecryption: true }, byName)
+  const invalid = new Set(InvalidParameters)
   return new Map(refs.map((ref) => [ref, answerFor(queryOf(ref), region, invalid, found, queries)]))
 }
 
@@ -305,25 +311,21 @@ async function pathAnswer(
 /** Every parameter below a path, page by page. */
 async function belowPath(mount: ParameterMount, region: string, path: string): Promise<Value> {
   const found: { name: string; value: Value }[] = []
-  let next: string | undefined
+  let next: string | null | undefined
   do {
-    const page = await call(mount, region, (client, sdk) =>
-      client.send(
-        new sdk.GetParametersByPathCommand({
-          Path: path,
-          Recursive: true,
-          WithDecryption: true,
-          ...(next === undefined ? {} : { NextToken: next }),
-        }),
-        { abortSignal: mount.host.signal },
-      ),
-    )
-    for (const parameter of page.Parameters ?? []) {
+    const input = {
+      Path: path,
+      Recursive: true,
+      WithDecryption: true,
+      ...(next ? { NextToken: next } : {}),
+    }
+    const page = await call(mount, region, 'GetParametersByPath', input, byPath)
+    for (const parameter of page.Parameters) {
       const value = valueOf(parameter)
       if (value instanceof AwsFailure) throw value
       found.push({ name: parameter.Name ?? '', value })
     }
     next = page.NextToken
-  } while (next !== undefined && next !== '')
+  } while (next)
   return prefixParts(path.endsWith('/') ? path : `${path}/`, found)
 }

@@ -1,8 +1,8 @@
 /**
- * Owns AWS Signature Version 4 for the one call whose SDK client is not among the dependencies: KMS
- * Decrypt. Query strings and paths other than `/` are not needed and not supported.
+ * Owns AWS Signature Version 4 for POST requests without a query string, as AWS documents it. The tests'
+ * fake verifies it with code of its own, which also verifies what the SDK signs.
  */
-import { createHash, createHmac } from 'node:crypto'
+import { createHmac, hash } from 'node:crypto'
 import type { AwsCredentials } from './sdk.ts'
 
 export interface SigningRequest {
@@ -15,7 +15,7 @@ export interface SigningRequest {
   readonly service: string
 }
 
-const hash = (text: string): string => createHash('sha256').update(text).digest('hex')
+const digest = (text: string): string => hash('sha256', text)
 const hmac = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest()
 
 /** Headers of a signed POST: those given, and the signature's own. */
@@ -40,17 +40,27 @@ export function signedHeaders(
     ...names.map((name) => `${name}:${signed.get(name)?.trim()}`),
     '',
     names.join(';'),
-    hash(request.body),
+    digest(request.body),
   ].join('\n')
   const scope = [date, request.region, request.service, 'aws4_request'].join('/')
-  const toSign = ['AWS4-HMAC-SHA256', stamp, scope, hash(canonical)].join('\n')
-  const steps = [date, request.region, request.service, 'aws4_request']
-  const key = steps.reduce<string | Buffer>(
-    (key, step) => hmac(key, step),
-    `AWS4${credentials.secretAccessKey}`,
-  )
-  const signature = hmac(key, toSign).toString('hex')
+  const toSign = ['AWS4-HMAC-SHA256', stamp, scope, digest(canonical)].join('\n')
+  const signature = hmac(signingKey(credentials, scope), toSign).toString('hex')
   headers['authorization'] =
     `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope}, SignedHeaders=${names.join(';')}, Signature=${signature}`
   return headers
+}
+
+/** Signing keys of a day: they cost four rounds of HMAC. They live as long as the credentials. */
+const signingKeys = new WeakMap<AwsCredentials, Map<string, Buffer>>()
+
+function signingKey(credentials: AwsCredentials, scope: string): Buffer {
+  const keys = signingKeys.get(credentials) ?? new Map<string, Buffer>()
+  signingKeys.set(credentials, keys)
+  const known = keys.get(scope)
+  if (known !== undefined) return known
+  const key = scope
+    .split('/')
+    .reduce<Buffer>((key, step) => hmac(key, step), Buffer.from(`AWS4${credentials.secretAccessKey}`))
+  keys.set(scope, key)
+  return key
 }

@@ -54,12 +54,12 @@ describe('endpoints', () => {
 
   it('the setting comes before the service’s variable, that before the common one', () => {
     const env = { AWS_ENDPOINT_URL: 'http://all', AWS_ENDPOINT_URL_SSM: 'http://ssm' }
-    expect(environment({}, env).endpoint('SSM', 'r')).toBe('http://ssm')
-    expect(environment({}, env).endpoint('STS', 'r')).toBe('http://all')
-    expect(environment({ endpoint: 'https://x.{region}.test' }, env).endpoint('SSM', 'eu-west-1')).toBe(
+    expect(environment({}, env).endpoint('ssm', 'r')).toBe('http://ssm')
+    expect(environment({}, env).endpoint('sts', 'r')).toBe('http://all')
+    expect(environment({ endpoint: 'https://x.{region}.test' }, env).endpoint('ssm', 'eu-west-1')).toBe(
       'https://x.eu-west-1.test',
     )
-    expect(environment({}).endpoint('SSM', 'r')).toBeUndefined()
+    expect(environment({}).endpoint('ssm', 'r')).toBeUndefined()
   })
 
   it('FIPS and dual-stack follow the variables unless a setting says otherwise', () => {
