@@ -7,6 +7,8 @@ import type { SessionOpener } from './credentials.ts'
 import { sessionOpener } from './credentials.ts'
 import { AwsFailure, backendError } from './failures.ts'
 import { jsonCall } from './json-call.ts'
+import { matching, parameter } from './parameter-matching.ts'
+import type { Parameter, ParameterQuery } from './parameter-matching.ts'
 import { arnRegionFault, splitSelector } from './names.ts'
 import { jsonParts, prefixParts } from './parts.ts'
 import { refArguments } from './ref-arguments.ts'
@@ -15,14 +17,6 @@ import type { AwsEnvironment, AwsStore } from './settings.ts'
 import { awsEnvironment, regionsOf, storeSchema } from './settings.ts'
 
 export const PARAMETER_STORE = 'aws-parameter-store'
-
-/** What to ask a region for. */
-export interface ParameterQuery {
-  /** Name or ARN, without selector. */
-  readonly name: string
-  /** Version number or label. */
-  readonly selector?: string
-}
 
 /** A parameter, and what it is called in the failover region where that differs. */
 export interface ParameterRef extends ParameterQuery {
@@ -100,15 +94,6 @@ interface ParameterMount {
 
 const SERVICE = { name: 'ssm', target: 'AmazonSSM' } as const
 
-const parameter = v.object({
-  Name: v.optional(v.string()),
-  ARN: v.optional(v.string()),
-  Value: v.optional(v.string()),
-  Version: v.optional(v.number()),
-  /** The version or label that was asked for, as `:3`. */
-  Selector: v.optional(v.nullable(v.string())),
-})
-type Parameter = v.InferOutput<typeof parameter>
 const byName = v.object({
   Parameters: v.optional(v.array(parameter), []),
   InvalidParameters: v.optional(v.array(v.string()), []),
@@ -219,54 +204,6 @@ function answerFor(
     })
   const parameter = matching(query, found, queries)
   return parameter === undefined ? incomplete(query) : valueOf(parameter)
-}
-
-/**
- * The entry of the answer that belongs to `query`. AWS names the selector; where it does not, a pinned
- * version is known by its number, the newest version answers the plain name, and a label what is left.
- */
-function matching(
-  query: ParameterQuery,
-  found: readonly Parameter[],
-  queries: readonly ParameterQuery[],
-): Parameter | undefined {
-  const name = query.name.trim()
-  const same = found.filter((p) => p.Name === name || p.ARN === name || isParameterArn(name, p))
-  const selector = query.selector?.trim()
-  const named = same.find((p) =>
-    selector === undefined ? false : p.Selector === `:${selector}` || p.Selector === selector,
-  )
-  if (named !== undefined) return named
-  const plain = same.filter((p) => !p.Selector)
-  if (plain.length === 0) return undefined
-  const newest = plain.reduce((a, b) => ((b.Version ?? 0) > (a.Version ?? 0) ? b : a))
-  if (selector === undefined) return newest
-  const pinned = plain.find((p) => String(p.Version) === selector)
-  if (pinned !== undefined || isVersion(selector)) return pinned
-  // A label: neither pinned by another ref, nor the newest if that was asked for by its plain name.
-  const others = queries.filter((other) => other.name.trim() === name && other.selector?.trim() !== selector)
-  const taken = new Set(
-    others.flatMap((other) => (other.selector === undefined ? [] : [other.selector.trim()])),
-  )
-  const wantsNewest = others.some((other) => other.selector === undefined)
-  const left = plain.filter((p) => !taken.has(String(p.Version)) && !(wantsNewest && p === newest))
-  // Two labels on one version come back as one entry.
-  return left.length === 0
-    ? plain.length === 1
-      ? plain[0]
-      : undefined
-    : left.length === 1
-      ? left[0]
-      : undefined
-}
-
-const isVersion = (selector: string): boolean => /^\d{1,15}$/.test(selector)
-
-/** Asked by ARN, answered with the name and perhaps without an ARN. */
-function isParameterArn(asked: string, parameter: Parameter): boolean {
-  if (!asked.startsWith('arn:') || parameter.Name === undefined) return false
-  const resource = asked.split(':').slice(5).join(':')
-  return resource === `parameter${parameter.Name.startsWith('/') ? '' : '/'}${parameter.Name}`
 }
 
 function incomplete(query: ParameterQuery): AwsFailure {

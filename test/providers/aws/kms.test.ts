@@ -4,6 +4,7 @@ import { afterAll, beforeEach, expect, it } from 'vitest'
 import type { BackendError } from '../../../src/providers/adapter.ts'
 import type { KmsEntry } from '../../../src/providers/aws/kms.ts'
 import { kmsKeyService } from '../../../src/providers/aws/kms.ts'
+import type { KeyService } from '../../../src/providers/sops/keys/key-service.ts'
 import { silentLogger } from '../../../src/telemetry/log.ts'
 import { testHost, testHttp } from '../../support/test-host.ts'
 import { FakeAws } from './fake-aws.ts'
@@ -48,7 +49,8 @@ const host = () =>
     annotations: { 'eks.amazonaws.com/role-arn': ROLE },
   })
 
-const service = (settings: Record<string, unknown> = {}) =>
+/** The type is the one that SOPS asks for. */
+const service = (settings: Record<string, unknown> = {}): KeyService<'kms'> =>
   kmsKeyService({
     settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint, ...settings },
     log: silentLogger,
