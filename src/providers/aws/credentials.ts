@@ -9,18 +9,20 @@ import { BackendError } from '../adapter.ts'
 import { AwsFailure, failureOf } from './failures.ts'
 import { PodIdentityAgent } from './pod-identity.ts'
 import type { CredentialSource, TemporaryCredentials } from './sdk.ts'
-import { completeCredentials, stsConfig } from './sdk.ts'
+import { clientConfig, completeCredentials } from './sdk.ts'
 import type { AwsEnvironment, AwsStore } from './settings.ts'
 
 export const STS_AUDIENCE = 'sts.amazonaws.com'
 export const POD_IDENTITY_AUDIENCE = 'pods.eks.amazonaws.com'
 export const ROLE_ANNOTATION = 'eks.amazonaws.com/role-arn'
 
-/** Credentials of one identity for one region. */
+/** Credentials of one identity for one region, and the SDK clients that use them. */
 export interface AwsSession {
   /** Where credentials come from; the values themselves stay inside the closure. */
   readonly source: CredentialSource
-  /** How far AWS's clock is ahead of ours, learnt from a refusal; milliseconds. */
+  /** A client of this session, made when first asked for. */
+  client<C>(name: string, make: () => C): C
+  /** How far AWS's clock is ahead of ours, learnt from a refusal; milliseconds. The SDK's clients keep their own. */
   clockSkewMs?: number
   /** When BatchGetSecretValue was refused last, milliseconds since 1970. */
   batchRefusedAt?: number
@@ -33,7 +35,21 @@ function opened(credentials: TemporaryCredentials, now: Date): OpenedSession<Aws
   const expiresAt = credentials.expiration.getTime()
   // Short-lived credentials would never be usable with the full margin.
   const margin = expiresAt - now.getTime() > 3 * EXTRA_MARGIN_MS ? EXTRA_MARGIN_MS : 0
-  return { session: { source: () => Promise.resolve(credentials) }, expiresAt: new Date(expiresAt - margin) }
+  return { session: sessionOf(() => Promise.resolve(credentials)), expiresAt: new Date(expiresAt - margin) }
+}
+
+function sessionOf(source: CredentialSource): AwsSession {
+  const clients = new Map<string, unknown>()
+  return {
+    source,
+    client: <C>(name: string, make: () => C): C => {
+      const known = clients.get(name)
+      if (known !== undefined) return known as C
+      const made = make()
+      clients.set(name, made)
+      return made
+    },
+  }
 }
 
 /** A text with everything but the characters STS allows in a session name replaced, 2 to 64 long. */
@@ -123,7 +139,7 @@ async function withWebIdentity(
 ): Promise<TemporaryCredentials> {
   const { AssumeRoleWithWebIdentityCommand, STSClient } = await import('@aws-sdk/client-sts')
   const nobody = (): Promise<never> => Promise.reject(new Error('web identity calls are not signed'))
-  const client = new STSClient(stsConfig(host.http, environment, region, nobody))
+  const client = new STSClient(clientConfig(host.http, environment, 'sts', region, nobody))
   const command = new AssumeRoleWithWebIdentityCommand({
     RoleArn: role,
     RoleSessionName: sessionName(host.pod.namespace, host.pod.serviceAccount),
@@ -149,7 +165,7 @@ async function assumed(
   base: AwsSession,
 ): Promise<TemporaryCredentials> {
   const { AssumeRoleCommand, STSClient } = await import('@aws-sdk/client-sts')
-  const client = new STSClient(stsConfig(host.http, environment, region, base.source))
+  const client = new STSClient(clientConfig(host.http, environment, 'sts', region, base.source))
   const command = new AssumeRoleCommand({
     RoleArn: store.assumeRoleArn,
     RoleSessionName: sessionName(host.pod.namespace, host.pod.serviceAccount),
@@ -169,7 +185,7 @@ async function assumed(
 /** The SDK's own search: environment, web identity, container, instance metadata. Only for `identity: node`. */
 async function nodeChain(environment: AwsEnvironment, host: Host, region: string): Promise<CredentialSource> {
   const { STSClient } = await import('@aws-sdk/client-sts')
-  const client = new STSClient(stsConfig(host.http, environment, region, 'sdk-chain'))
+  const client = new STSClient(clientConfig(host.http, environment, 'sts', region, 'sdk-chain'))
   return async () => {
     try {
       return await client.config.credentials()
@@ -208,7 +224,7 @@ export function sessionOpener(environment: AwsEnvironment): SessionOpener {
       return {
         key: ['aws', 'node', region],
         open: async () => ({
-          session: { source: await nodeChain(environment, host, region) },
+          session: sessionOf(await nodeChain(environment, host, region)),
           // The SDK renews the credentials by itself.
           expiresAt: new Date(host.now().getTime() + 3_600_000),
         }),

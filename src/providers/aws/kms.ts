@@ -7,7 +7,7 @@ import type { BackendContext, Host } from '../adapter.ts'
 import { BackendError } from '../adapter.ts'
 import { sessionOpener } from './credentials.ts'
 import { AwsFailure, backendError, failureOf } from './failures.ts'
-import { jsonCall } from './json-call.ts'
+import { kmsDecrypt } from './kms-decrypt.ts'
 import type { AwsStore } from './settings.ts'
 import { awsEnvironment, isRegionName, settingsSchema } from './settings.ts'
 
@@ -41,9 +41,6 @@ export interface KmsKeyService {
   unwrap(entry: KmsEntry, host: Host, version: string): Promise<Buffer>
 }
 
-const SERVICE = { name: 'kms', target: 'TrentService' } as const
-const decryptReply = v.object({ Plaintext: v.pipe(v.string(), v.base64()) })
-
 export function kmsKeyService(context: BackendContext): KmsKeyService {
   const { auth, roles = [], ...common } = v.parse(kmsSettingsSchema, context.settings)
   const environment = awsEnvironment({ ...context, settings: common })
@@ -67,8 +64,7 @@ export function kmsKeyService(context: BackendContext): KmsKeyService {
             ? {}
             : { EncryptionContext: Object.fromEntries(encryptionContext) }),
         }
-        const { Plaintext } = await jsonCall(caller, SERVICE, 'Decrypt', input, decryptReply)
-        return Buffer.from(Plaintext, 'base64')
+        return await kmsDecrypt(caller, input)
       } catch (error) {
         last = error
         const wrongContext = error instanceof AwsFailure && error.awsCode.startsWith('InvalidCiphertext')

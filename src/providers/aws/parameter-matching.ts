@@ -1,5 +1,5 @@
 /** Owns which entry of Parameter Store's answer belongs to which question (aws.md section 7). */
-import * as v from 'valibot'
+import type { Parameter } from '@aws-sdk/client-ssm'
 
 /** What to ask a region for. */
 export interface ParameterQuery {
@@ -9,16 +9,6 @@ export interface ParameterQuery {
   readonly selector?: string
 }
 
-/** An entry of the service's answer. */
-export const parameter = v.object({
-  Name: v.optional(v.string()),
-  ARN: v.optional(v.string()),
-  Value: v.optional(v.string()),
-  Version: v.optional(v.number()),
-  /** The version or label that was asked for, as `:3`. */
-  Selector: v.optional(v.nullable(v.string())),
-})
-export type Parameter = v.InferOutput<typeof parameter>
 /**
  * The entry of the answer that belongs to `query`. AWS names the selector; where it does not, a pinned
  * version is known by its number, the newest version answers the plain name, and a label what is left.

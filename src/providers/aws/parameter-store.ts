@@ -1,18 +1,19 @@
 /** Owns the backend `aws-parameter-store`: parameters by name or ARN with version or label, ten a call. */
-import * as v from 'valibot'
+import type { GetParametersCommandOutput, Parameter, SSMClient } from '@aws-sdk/client-ssm'
+import type * as SdkModule from '@aws-sdk/client-ssm'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Backend, BackendContext, Host, RefItem, Value } from '../adapter.ts'
 import { BackendError, PlanError } from '../adapter.ts'
 import type { SessionOpener } from './credentials.ts'
 import { sessionOpener } from './credentials.ts'
-import { AwsFailure, backendError } from './failures.ts'
-import { jsonCall } from './json-call.ts'
-import { matching, parameter } from './parameter-matching.ts'
-import type { Parameter, ParameterQuery } from './parameter-matching.ts'
+import { AwsFailure, backendError, failureOf } from './failures.ts'
+import { matching } from './parameter-matching.ts'
+import type { ParameterQuery } from './parameter-matching.ts'
 import { arnRegionFault, splitSelector } from './names.ts'
 import { jsonParts, prefixParts } from './parts.ts'
 import { refArguments } from './ref-arguments.ts'
 import { askRegions, limiter } from './regions.ts'
+import { againAfterClockSkew, clientConfig } from './sdk.ts'
 import type { AwsEnvironment, AwsStore } from './settings.ts'
 import { awsEnvironment, regionsOf, storeSchema } from './settings.ts'
 
@@ -92,33 +93,29 @@ interface ParameterMount {
   readonly slot: ReturnType<typeof limiter>
 }
 
-const SERVICE = { name: 'ssm', target: 'AmazonSSM' } as const
-
-const byName = v.object({
-  Parameters: v.optional(v.array(parameter), []),
-  InvalidParameters: v.optional(v.array(v.string()), []),
-})
-const byPath = v.object({
-  Parameters: v.optional(v.array(parameter), []),
-  NextToken: v.optional(v.nullable(v.string())),
-})
+type Sdk = typeof SdkModule
 
 /** @throws AwsFailure */
 async function call<T>(
   { environment, sessions, store, host, slot }: ParameterMount,
   region: string,
-  action: string,
-  input: Readonly<Record<string, unknown>>,
-  answer: v.GenericSchema<unknown, T>,
+  send: (client: SSMClient, sdk: Sdk) => Promise<T>,
 ): Promise<T> {
-  const session = await sessions.open(store, region, host)
+  const [sdk, session] = await Promise.all([
+    import('@aws-sdk/client-ssm'),
+    sessions.open(store, region, host),
+  ])
+  const client = session.client(
+    `${PARAMETER_STORE} ${region}`,
+    () => new sdk.SSMClient(clientConfig(host.http, environment, 'ssm', region, session.source)),
+  )
   return slot(async () => {
     try {
-      return await jsonCall({ environment, host, region, session }, SERVICE, action, input, answer)
+      return await againAfterClockSkew(() => send(client, sdk))
     } catch (error) {
-      if (error instanceof AwsFailure && error.kind === 'unauthenticated')
-        await sessions.drop(store, region, host)
-      throw error
+      const failure = failureOf(error)
+      if (failure.kind === 'unauthenticated') await sessions.drop(store, region, host)
+      throw failure
     }
   })
 }
@@ -178,11 +175,16 @@ async function parameters(
 ): Promise<Answers> {
   const queries = refs.map(queryOf).filter(({ name }) => arnRegionFault(name, region) === undefined)
   const names = [...new Set(queries.map(requestName))]
-  const { Parameters: found, InvalidParameters } =
+  const reply: Pick<GetParametersCommandOutput, 'Parameters' | 'InvalidParameters'> =
     names.length === 0
-      ? { Parameters: [], InvalidParameters: [] }
-      : await call(mount, region, 'GetParameters', { Names: names, WithDecryption: true }, byName)
-  const invalid = new Set(InvalidParameters)
+      ? {}
+      : await call(mount, region, (client, sdk) =>
+          client.send(new sdk.GetParametersCommand({ Names: names, WithDecryption: true }), {
+            abortSignal: mount.host.signal,
+          }),
+        )
+  const invalid = new Set(reply.InvalidParameters ?? [])
+  const found = reply.Parameters ?? []
   return new Map(refs.map((ref) => [ref, answerFor(queryOf(ref), region, invalid, found, queries)]))
 }
 
@@ -248,16 +250,20 @@ async function pathAnswer(
 /** Every parameter below a path, page by page. */
 async function belowPath(mount: ParameterMount, region: string, path: string): Promise<Value> {
   const found: { name: string; value: Value }[] = []
-  let next: string | null | undefined
+  let next: string | undefined
   do {
-    const input = {
-      Path: path,
-      Recursive: true,
-      WithDecryption: true,
-      ...(next ? { NextToken: next } : {}),
-    }
-    const page = await call(mount, region, 'GetParametersByPath', input, byPath)
-    for (const parameter of page.Parameters) {
+    const page = await call(mount, region, (client, sdk) =>
+      client.send(
+        new sdk.GetParametersByPathCommand({
+          Path: path,
+          Recursive: true,
+          WithDecryption: true,
+          ...(next ? { NextToken: next } : {}),
+        }),
+        { abortSignal: mount.host.signal },
+      ),
+    )
+    for (const parameter of page.Parameters ?? []) {
       const value = valueOf(parameter)
       if (value instanceof AwsFailure) throw value
       found.push({ name: parameter.Name ?? '', value })

@@ -1,10 +1,10 @@
 /**
- * Owns how the SDK's STS client is built: our own HTTP underneath (pool, caps, deadlines, address guard),
+ * Owns how AWS's SDK clients are built: our own HTTP underneath (pool, caps, deadlines, address guard),
  * no retries of their own, and never the SDK's search for credentials.
  */
 import type { HttpClient, HttpRequest } from '../../net/http.ts'
 import { AwsFailure } from './failures.ts'
-import type { AwsEnvironment } from './settings.ts'
+import type { AwsEnvironment, ServiceName } from './settings.ts'
 
 /** Credentials of one identity. Handed to the SDK only; held in closures, never in fields. */
 export interface AwsCredentials {
@@ -82,8 +82,8 @@ function plainBody(body: string | Uint8Array): string | Uint8Array {
   return typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength)
 }
 
-/** The SDK's request handler on top of {@link HttpClient}. */
-function requestHandler(http: HttpClient, environment: AwsEnvironment) {
+/** The SDK's request handler on top of {@link HttpClient}. One serves every client of a backend. */
+export function requestHandler(http: HttpClient, environment: AwsEnvironment) {
   return {
     metadata: { handlerProtocol: 'http/1.1' },
     async handle(request: SdkRequest, options: { readonly abortSignal?: unknown } = {}): Promise<SdkReply> {
@@ -106,16 +106,17 @@ function requestHandler(http: HttpClient, environment: AwsEnvironment) {
 }
 
 /**
- * Configuration of the SDK's STS client.
+ * Configuration that every SDK client gets.
  * @param credentials `sdk-chain` leaves it to the SDK to find the node's own (`identity: node`).
  */
-export function stsConfig(
+export function clientConfig(
   http: HttpClient,
   environment: AwsEnvironment,
+  service: ServiceName,
   region: string,
   credentials: CredentialSource | 'sdk-chain',
 ) {
-  const endpoint = environment.endpoint('sts', region)
+  const endpoint = environment.endpoint(service, region)
   return {
     region,
     ...(endpoint === undefined ? {} : { endpoint }),
@@ -134,5 +135,19 @@ export function stsConfig(
     useDualstackEndpoint: environment.dualStack && endpoint === undefined,
     userAgentAppId: environment.appId,
     requestHandler: requestHandler(http, environment),
+  }
+}
+
+interface SkewError {
+  readonly $metadata?: { readonly clockSkewCorrected?: boolean }
+}
+
+/** The SDK learns the service's clock from a refusal; the next signature is right then. */
+export async function againAfterClockSkew<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call()
+  } catch (error) {
+    if ((error as SkewError).$metadata?.clockSkewCorrected !== true) throw error
+    return call()
   }
 }

@@ -1,16 +1,21 @@
 /** Owns the backend `aws-secrets-manager`: secrets by name or ARN, version or stage, one call each or batched. */
-import * as v from 'valibot'
+import type {
+  GetSecretValueCommandOutput,
+  SecretsManagerClient,
+  SecretValueEntry,
+} from '@aws-sdk/client-secrets-manager'
+import type * as SdkModule from '@aws-sdk/client-secrets-manager'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Backend, BackendContext, Host, RefItem, Value } from '../adapter.ts'
 import { BackendError, PlanError } from '../adapter.ts'
 import type { AwsSession, SessionOpener } from './credentials.ts'
 import { sessionOpener } from './credentials.ts'
 import { jsonParts, prefixParts } from './parts.ts'
-import { AwsFailure, refusal } from './failures.ts'
-import { jsonCall } from './json-call.ts'
+import { AwsFailure, failureOf, refusal } from './failures.ts'
 import { arnRegionFault } from './names.ts'
 import { askRegions, limiter } from './regions.ts'
 import { refArguments } from './ref-arguments.ts'
+import { againAfterClockSkew, clientConfig } from './sdk.ts'
 import type { AwsEnvironment, AwsStore } from './settings.ts'
 import { awsEnvironment, regionsOf, storeSchema } from './settings.ts'
 
@@ -41,34 +46,14 @@ const BATCH_FROM = 4
 const BATCH_SIZE = 20
 const NO_BATCH_MS = 10 * 60_000
 
-const SERVICE = { name: 'secretsmanager', target: 'secretsmanager' } as const
+type Sdk = typeof SdkModule
 
-const secretValue = v.object({
-  ARN: v.optional(v.string()),
-  Name: v.optional(v.string()),
-  VersionId: v.optional(v.string()),
-  SecretString: v.optional(v.string()),
-  /** Base64. */
-  SecretBinary: v.optional(v.string()),
-})
-type SecretValue = v.InferOutput<typeof secretValue>
-const secretVersions = v.object({
-  VersionIdsToStages: v.optional(v.record(v.string(), v.array(v.string())), {}),
-})
-const batchOfValues = v.object({
-  SecretValues: v.optional(v.array(secretValue), []),
-  Errors: v.optional(
-    v.array(
-      v.object({
-        SecretId: v.optional(v.string()),
-        ErrorCode: v.optional(v.string(), 'UnknownError'),
-        Message: v.optional(v.string(), ''),
-      }),
-    ),
-    [],
-  ),
-  NextToken: v.optional(v.nullable(v.string())),
-})
+/** One region of one resolve: its session and client, opened once. */
+interface Region {
+  readonly sdk: Sdk
+  readonly client: SecretsManagerClient
+  readonly session: AwsSession
+}
 
 export function secretsManagerBackend(context: BackendContext): Backend<AwsStore, SecretRef> {
   const environment = awsEnvironment(context)
@@ -122,8 +107,7 @@ class SecretMount {
   readonly #host: Host
   readonly #slot: ReturnType<typeof limiter>
   readonly #mountSlot = limiter(PER_MOUNT)
-  /** Sessions by region, opened once however many secrets wait for them. */
-  readonly #regions = new Map<string, Promise<AwsSession>>()
+  readonly #regions = new Map<string, Promise<Region>>()
   /** Secrets asked for already: a file and its expansion are one call. */
   readonly #fetched = new Map<string, Promise<Value>>()
   /** What a batch call brought for unpinned secrets of the primary region, by id. */
@@ -166,35 +150,46 @@ class SecretMount {
     }
   }
 
-  #session(region: string): Promise<AwsSession> {
-    const known = this.#regions.get(region)
+  /** Opened once however many secrets wait for it. */
+  #region(name: string): Promise<Region> {
+    const known = this.#regions.get(name)
     if (known !== undefined) return known
-    const opened = this.#sessions.open(this.#store, region, this.#host)
+    const opened = this.#openRegion(name)
     // A failed session is forgotten, so that the repeat of a call asks STS anew.
-    opened.catch(() => this.#regions.delete(region))
-    this.#regions.set(region, opened)
+    opened.catch(() => this.#regions.delete(name))
+    this.#regions.set(name, opened)
     return opened
   }
 
-  /** One call, within the limits. @throws AwsFailure */
-  async #call<T>(
-    region: string,
-    action: string,
-    input: Readonly<Record<string, unknown>>,
-    answer: v.GenericSchema<unknown, T>,
-  ): Promise<T> {
-    const session = await this.#session(region)
-    const caller = { environment: this.#environment, host: this.#host, region, session }
+  async #openRegion(name: string): Promise<Region> {
+    const [sdk, session] = await Promise.all([
+      import('@aws-sdk/client-secrets-manager'),
+      this.#sessions.open(this.#store, name, this.#host),
+    ])
+    const client = session.client(
+      `${SECRETS_MANAGER} ${name}`,
+      () =>
+        new sdk.SecretsManagerClient(
+          clientConfig(this.#host.http, this.#environment, 'secretsmanager', name, session.source),
+        ),
+    )
+    return { sdk, client, session }
+  }
+
+  /** One call, within the limits; a corrected clock is worth a second try. @throws AwsFailure */
+  async #call<T>(regionName: string, call: (region: Region, signal: AbortSignal) => Promise<T>): Promise<T> {
+    const region = await this.#region(regionName)
     return this.#mountSlot(() =>
       this.#slot(async () => {
         try {
-          return await jsonCall(caller, SERVICE, action, input, answer)
+          return await againAfterClockSkew(() => call(region, this.#host.signal))
         } catch (error) {
-          if (error instanceof AwsFailure && error.kind === 'unauthenticated') {
-            this.#regions.delete(region)
-            await this.#sessions.drop(this.#store, region, this.#host)
+          const failure = failureOf(error)
+          if (failure.kind === 'unauthenticated') {
+            this.#regions.delete(regionName)
+            await this.#sessions.drop(this.#store, regionName, this.#host)
           }
-          throw error
+          throw failure
         }
       }),
     )
@@ -219,37 +214,47 @@ class SecretMount {
     const known = isSecond || pinned || query.stage !== undefined ? undefined : this.#prefetched.get(query.id)
     if (known instanceof AwsFailure) throw known
     if (known !== undefined) return known
-    const input = {
-      SecretId: query.id,
-      ...(query.versionId === undefined ? {} : { VersionId: query.versionId }),
-      ...(query.stage === undefined ? {} : { VersionStage: query.stage }),
-    }
-    return valueOf(await this.#call(region, 'GetSecretValue', input, secretValue), pinned)
+    const output = await this.#call(region, ({ sdk, client }, abortSignal) =>
+      client.send(
+        new sdk.GetSecretValueCommand({
+          SecretId: query.id,
+          ...(query.versionId === undefined ? {} : { VersionId: query.versionId }),
+          ...(query.stage === undefined ? {} : { VersionStage: query.stage }),
+        }),
+        { abortSignal },
+      ),
+    )
+    return valueOf(output, pinned)
   }
 
   /** Eager failover as AWS's provider does it: the second region must know the secret, too. */
   async #labelled(regionName: string, query: SecretQuery, version: string): Promise<void> {
-    const input = { SecretId: query.id }
-    const { VersionIdsToStages } = await this.#call(regionName, 'DescribeSecret', input, secretVersions)
-    const stages = new Map(Object.entries(VersionIdsToStages)).get(version) ?? []
+    const { VersionIdsToStages } = await this.#call(regionName, ({ sdk, client }, abortSignal) =>
+      client.send(new sdk.DescribeSecretCommand({ SecretId: query.id }), { abortSignal }),
+    )
+    const stages = new Map(Object.entries(VersionIdsToStages ?? {})).get(version) ?? []
     if (!stages.includes(query.stage ?? 'AWSCURRENT')) await this.#secret(regionName, query, true)
   }
 
   /** Every current secret whose name begins with `prefix`. */
   async #withPrefix(regionName: string, prefix: string): Promise<Value> {
-    const found: SecretValue[] = []
-    let next: string | null | undefined
+    const found: SecretValueEntry[] = []
+    let next: string | undefined
     do {
-      const input = {
-        Filters: [{ Key: 'name', Values: [prefix] }],
-        ...(next ? { NextToken: next } : {}),
-      }
-      const page = await this.#call(regionName, 'BatchGetSecretValue', input, batchOfValues)
-      const [refused] = page.Errors
-      if (refused !== undefined) throw refusal(refused.ErrorCode, refused.Message)
-      found.push(...page.SecretValues)
+      const page = await this.#call(regionName, ({ sdk, client }, abortSignal) =>
+        client.send(
+          new sdk.BatchGetSecretValueCommand({
+            Filters: [{ Key: 'name', Values: [prefix] }],
+            ...(next === undefined ? {} : { NextToken: next }),
+          }),
+          { abortSignal },
+        ),
+      )
+      const refused = page.Errors?.[0]
+      if (refused !== undefined) throw refusal(refused.ErrorCode ?? 'UnknownError', refused.Message ?? '')
+      found.push(...(page.SecretValues ?? []))
       next = page.NextToken
-    } while (next)
+    } while (next !== undefined)
     return prefixParts(
       prefix,
       found.map((entry) => ({ name: entry.Name ?? '', value: valueOf(entry, false) })),
@@ -273,20 +278,17 @@ class SecretMount {
     const now = this.#host.now().getTime()
     let session: AwsSession | undefined
     try {
-      session = await this.#session(regionName)
+      session = (await this.#region(regionName)).session
       if (session.batchRefusedAt !== undefined && now - session.batchRefusedAt < NO_BATCH_MS) return
-      const input = { SecretIdList: ids }
-      const { SecretValues, Errors } = await this.#call(
-        regionName,
-        'BatchGetSecretValue',
-        input,
-        batchOfValues,
+      const { SecretValues, Errors } = await this.#call(regionName, ({ sdk, client }, abortSignal) =>
+        client.send(new sdk.BatchGetSecretValueCommand({ SecretIdList: [...ids] }), { abortSignal }),
       )
       for (const id of ids) {
-        const entry = SecretValues.find((e) => e.Name === id || e.ARN === id || isPartialArn(id, e.ARN))
-        const error = Errors.find((e) => e.SecretId === id)
+        const entry = SecretValues?.find((e) => e.Name === id || e.ARN === id || isPartialArn(id, e.ARN))
+        const error = Errors?.find((e) => e.SecretId === id)
         if (entry !== undefined) this.#prefetched.set(id, valueOf(entry, false))
-        else if (error !== undefined) this.#prefetched.set(id, refusal(error.ErrorCode, error.Message))
+        else if (error !== undefined)
+          this.#prefetched.set(id, refusal(error.ErrorCode ?? 'UnknownError', error.Message ?? ''))
       }
     } catch (error) {
       if (!(error instanceof AwsFailure)) return
@@ -304,10 +306,9 @@ function isPartialArn(id: string, arn: string | undefined): boolean {
 }
 
 /** @throws AwsFailure when the answer lacks what every answer has. */
-function valueOf(output: SecretValue, pinned: boolean): Value {
+function valueOf(output: GetSecretValueCommandOutput | SecretValueEntry, pinned: boolean): Value {
   const { VersionId, SecretString, SecretBinary } = output
-  const content =
-    SecretString ?? (SecretBinary === undefined ? undefined : Buffer.from(SecretBinary, 'base64'))
+  const content = SecretString ?? SecretBinary
   if (!VersionId || content === undefined)
     throw new AwsFailure({
       kind: 'malformed',

@@ -7,8 +7,6 @@ import * as v from 'valibot'
 import type { Destination } from '../../net/http.ts'
 import type { BackendContext, Host } from '../adapter.ts'
 import { BackendError } from '../adapter.ts'
-import type { ServiceName } from './endpoints.ts'
-import { endpointUrl } from './endpoints.ts'
 
 /** A region becomes a label of a host name, so nothing but such a label is accepted (T11). */
 const REGION = /^[a-z][a-z0-9-]{1,30}$/
@@ -87,6 +85,9 @@ export const settingsSchema = v.strictObject({
 })
 export type AwsSettings = v.InferOutput<typeof settingsSchema>
 
+/** Services that may have an endpoint of their own. */
+export type ServiceName = 'secretsmanager' | 'ssm' | 'kms' | 'sts'
+
 /** Suffixes of the services' `AWS_ENDPOINT_URL_…`. */
 const VARIABLES: Readonly<Record<ServiceName, string>> = {
   secretsmanager: 'SECRETS_MANAGER',
@@ -99,8 +100,6 @@ const VARIABLES: Readonly<Record<ServiceName, string>> = {
 export interface AwsEnvironment {
   /** Endpoint URL of a service in a region, or undefined for AWS's own. */
   endpoint(service: ServiceName, region: string): string | undefined
-  /** Where a JSON service of a region is called. */
-  url(service: Exclude<ServiceName, 'sts'>, region: string): URL
   readonly defaultRegion: string | undefined
   readonly defaultRoleArn: string | undefined
   readonly fips: boolean
@@ -126,23 +125,12 @@ export function awsEnvironment(context: BackendContext): AwsEnvironment {
     const url = own ?? (env[`AWS_ENDPOINT_URL_${VARIABLES[service]}`] || env['AWS_ENDPOINT_URL'] || undefined)
     return url?.replaceAll('{region}', region)
   }
-  const options = {
-    fips: settings.fips ?? isTrue(env['AWS_USE_FIPS_ENDPOINT']),
-    dualStack: settings.dualStack ?? isTrue(env['AWS_USE_DUALSTACK_ENDPOINT']),
-  }
-  const urls = new Map<string, URL>()
   return {
     endpoint,
-    url: (service, region) => {
-      const key = `${service} ${region}`
-      const url = urls.get(key) ?? new URL(endpoint(service, region) ?? endpointUrl(service, region, options))
-      // Regions are few, but hostile SPCs can name many.
-      if (urls.size < 1000) urls.set(key, url)
-      return url
-    },
     defaultRegion: env['AWS_REGION'] || settings.region,
     defaultRoleArn: settings.roleArn,
-    ...options,
+    fips: settings.fips ?? isTrue(env['AWS_USE_FIPS_ENDPOINT']),
+    dualStack: settings.dualStack ?? isTrue(env['AWS_USE_DUALSTACK_ENDPOINT']),
     appId: settings.appId ?? (env['AWS_SDK_UA_APP_ID'] || 'keyferry'),
     requestTimeoutMs: settings.requestTimeoutMs ?? 5000,
     podIdentityTimeoutMs: settings.podIdentityTimeoutMs ?? 5000,

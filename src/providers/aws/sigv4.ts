@@ -1,6 +1,6 @@
 /**
- * Owns AWS Signature Version 4 for POST requests without a query string, as AWS documents it. The tests'
- * fake verifies it with code of its own, which also verifies what the SDK signs.
+ * Owns AWS Signature Version 4 for POST requests without a query string, as AWS documents it. For KMS,
+ * whose SDK client is not among the dependencies. The tests' fake verifies it with code of its own, which also verifies what the SDK signs.
  */
 import { createHmac, hash } from 'node:crypto'
 import type { AwsCredentials } from './sdk.ts'
