@@ -32,6 +32,11 @@ const tasks = {
     ['bash', 'test/peers/install', 'driver', 'sops', 'age', 'gnupg'],
     ['node', vitest(), 'run', '--config', 'vitest.peers.config.ts', '--dir', 'test/driver'],
   ],
+  'test:nodes': [
+    ['bash', 'test/peers/install', 'node'],
+    ['.peers/bin/node-22', vitest(), 'run'],
+    ['.peers/bin/node-26', vitest(), 'run'],
+  ],
   'test:emulators': [
     ['bash', 'test/peers/install'],
     ['node', vitest(), 'run', '--config', 'vitest.peers.config.ts', '--dir', 'test/emulators'],
@@ -39,7 +44,16 @@ const tasks = {
 }
 
 /** Tasks that run the shipped bundle rather than the sources. */
-const needsBuild = new Set(['start', 'test', 'check', 'build', 'bench', 'test:driver', 'test:emulators'])
+const needsBuild = new Set([
+  'start',
+  'test',
+  'check',
+  'build',
+  'bench',
+  'test:driver',
+  'test:nodes',
+  'test:emulators',
+])
 
 function vitest() {
   return join('node_modules', 'vitest', 'vitest.mjs')

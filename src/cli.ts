@@ -10,7 +10,7 @@ const FAILED = 1
 const EXAMPLES = `
 Try it on this machine, without a cluster:
   keyferry quickstart                      a store, a server, a pod's volume, in ten seconds
-  keyferry mount -f examples/sops-inline.yaml --namespace shop --service-account web --target ./out
+  keyferry mount -f spc.yaml --service-account web --identity my.agekey --target ./out
   keyferry secret --help                   write encrypted documents
 
 Run it on a node:
@@ -57,6 +57,7 @@ async function program(): Promise<Command> {
     .option('--dialects <names>', 'socket names to serve, comma-separated (default: all)', commas)
     .option('--admin-address <host:port>', 'where to answer /healthz, /readyz and /metrics, or off')
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LOG_LEVELS))
+    .option('--takeover', 'replace a socket on which another provider answers')
     .action(async (flags) => (await import('./commands/serve.ts')).serve(flags))
 
   root
@@ -70,6 +71,7 @@ async function program(): Promise<Command> {
     .option('--volume-attribute <k=v>', "one of the pod's volumeAttributes; repeatable", list)
     .option('--token <audience=file>', 'a service-account token; repeatable', list)
     .option('--secret <k=v>', 'an entry of the nodePublishSecretRef Secret; repeatable', list)
+    .option('--identity <file>', 'age or SSH identity that opens bound SOPS documents; repeatable', list)
     .option('--config <file>', 'configuration file, as for serve')
     .addOption(new Option('--log-level <level>', 'log to standard error').choices(LOG_LEVELS))
     .option('--json', 'print JSON')

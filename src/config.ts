@@ -95,7 +95,7 @@ export const ConfigSchema = v.strictObject({
   limits: v.optional(
     v.strictObject({
       running: v.optional(Count, 16),
-      inFlightBytes: v.optional(Size, '32MiB'),
+      inFlightBytes: v.optional(Size, '16MiB'),
       responseBytes: v.optional(Size, '4MiB'),
       fileBytes: v.optional(Size, '1MiB'),
       objects: v.optional(Count, 1000),
@@ -106,7 +106,15 @@ export const ConfigSchema = v.strictObject({
   ),
   backends: v.optional(v.record(v.string(), v.unknown()), {}),
   kubernetes: v.optional(Kubernetes, {}),
-  node: v.optional(v.strictObject({ name: v.optional(Text), pool: v.optional(Text) }), {}),
+  node: v.optional(
+    v.strictObject({
+      name: v.optional(Text),
+      pool: v.optional(Text),
+      stateDir: v.optional(Text),
+      versionKeyFile: v.optional(Text),
+    }),
+    {},
+  ),
   adapters: v.optional(v.array(Text), []),
 })
 

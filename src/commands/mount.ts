@@ -1,7 +1,8 @@
 /** Owns `keyferry mount`: SecretProviderClass files into a directory, without a cluster, through the real server and the driver's side. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import type { LoadedConfig } from '../config.ts'
 import { startNode, type TestNode, type VolumeResult } from '../driver/node.ts'
 import { silentAudit } from '../telemetry/audit.ts'
 import { createLogger } from '../telemetry/pino-log.ts'
@@ -21,6 +22,7 @@ export interface MountFlags {
   readonly volumeAttribute?: readonly string[]
   readonly token?: readonly string[]
   readonly secret?: readonly string[]
+  readonly identity?: readonly string[]
   readonly config?: string
   readonly logLevel?: LogLevel
   readonly json?: boolean
@@ -54,7 +56,21 @@ export async function mount(flags: MountFlags): Promise<boolean> {
   if (flags.reveal && !process.stdout.isTTY)
     throw new UsageError('--reveal prints values, so it works on a terminal only')
   const classes = (await Promise.all(flags.file.map(readSpcFile))).flat()
-  const loaded = await effectiveConfig(flags)
+  const scratch = await mkdtemp(join(tmpdir(), 'keyferry-mount-'))
+  try {
+    return await mountAll(classes, scratch, flags)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+async function mountAll(classes: readonly SpcFile[], scratch: string, flags: MountFlags): Promise<boolean> {
+  const loaded = withIdentities(
+    await effectiveConfig(flags),
+    await ownIdentities(flags.identity ?? [], scratch),
+  )
+  const sockets = join(scratch, 'sockets')
+  await mkdir(sockets, { mode: 0o700 })
   const log = flags.logLevel ? createLogger(flags.logLevel) : silentLogger
   const provider = await createProviderProcess({
     loaded,
@@ -63,7 +79,6 @@ export async function mount(flags: MountFlags): Promise<boolean> {
     meter: silentMeter,
     env: process.env,
   })
-  const sockets = await mkdtemp(join(tmpdir(), 'keyferry-mount-'))
   const server = await provider.listen({ directories: [{ path: sockets }], alsoSearched: [] })
   const node = await startNode({
     profile: '1.6',
@@ -87,7 +102,34 @@ export async function mount(flags: MountFlags): Promise<boolean> {
     await node.close()
     await server.close({ drainMs: 1000 })
     await provider.close()
-    await rm(sockets, { recursive: true, force: true })
+  }
+}
+
+/** Copies of identity files that only we can read: what the provider demands of a node's identities. */
+async function ownIdentities(files: readonly string[], scratch: string): Promise<string[]> {
+  return Promise.all(
+    files.map(async (file, index) => {
+      const copy = join(scratch, `identity-${index}.agekey`)
+      const content = await readFile(file).catch(() => {
+        throw new UsageError(`--identity: the file ${file} cannot be read`)
+      })
+      await writeFile(copy, content, { mode: 0o400 })
+      content.fill(0)
+      return copy
+    }),
+  )
+}
+
+/** The configuration with further identities for SOPS documents; they open those that carry a binding. */
+function withIdentities(loaded: LoadedConfig, files: readonly string[]): LoadedConfig {
+  if (files.length === 0) return loaded
+  const sops = loaded.config.backends['sops']
+  const settings: { readonly identities?: unknown } = typeof sops === 'object' && sops !== null ? sops : {}
+  const known: readonly unknown[] = Array.isArray(settings.identities) ? settings.identities : []
+  const identities = [...known, ...files.map((path) => ({ path, shared: true }))]
+  return {
+    ...loaded,
+    config: { ...loaded.config, backends: { ...loaded.config.backends, sops: { ...settings, identities } } },
   }
 }
 

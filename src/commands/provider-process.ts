@@ -6,6 +6,7 @@ import { createCallers } from '../mount/host.ts'
 import { createPipeline } from '../mount/pipeline.ts'
 import { compatPolicy } from '../mount/policy.ts'
 import { createResolver } from '../mount/resolver.ts'
+import { loadVersionKey } from '../mount/version-key.ts'
 import { keyedDigest } from '../mount/versions.ts'
 import { createHttpClient } from '../net/client.ts'
 import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
@@ -68,6 +69,9 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     now: Date.now,
     random: Math.random,
   })
+  const versionKey = await placed(loaded, () =>
+    loadVersionKey({ file: config.node.versionKeyFile, stateDir: config.node.stateDir, log }),
+  )
   const pipeline = createPipeline({
     dialect: (provider) => registry.dialect(provider),
     resolver,
@@ -82,7 +86,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     addresses: async (source) =>
       (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
     policy: compatPolicy,
-    digest: keyedDigest(),
+    digest: keyedDigest(versionKey),
     limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
     audit: options.audit,
     meter,

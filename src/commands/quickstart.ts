@@ -199,9 +199,9 @@ async function tour(place: Place, atEnd: (close: () => Promise<void>) => void): 
   )
 
   say(`\n${bold('Next')}
-   keyferry mount -f examples/sops-inline.yaml --help   mount your own SecretProviderClass, without a cluster
-   keyferry secret --help                               write documents that the stock sops tool reads too
-   docs/sops.md · docs/adapters.md · docs/operations.md read on; daemonset/ has the manifests`)
+   keyferry mount --help    mount your own SecretProviderClass, without a cluster
+   keyferry secret --help   write documents that the stock sops tool reads too
+   docs/                    one page a dialect, operations, threat model; daemonset/ has the manifests`)
 }
 
 /** A first mount fails while the store is away, the pod waits, and starts with its files when it is back. */

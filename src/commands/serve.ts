@@ -9,7 +9,7 @@ import {
   type Config,
   type LoadedConfig,
 } from '../config.ts'
-import { startAdmin, type AdminListener } from '../server/admin.ts'
+import type { AdminListener } from '../server/admin.ts'
 import type { RunningServer } from '../server/server.ts'
 import { auditTo, silentAudit, type Audit } from '../telemetry/audit.ts'
 import type { Logger, LogLevel } from '../telemetry/log.ts'
@@ -25,6 +25,7 @@ export interface ServeFlags {
   readonly dialects?: readonly string[]
   readonly adminAddress?: string
   readonly logLevel?: LogLevel
+  readonly takeover?: boolean
 }
 
 /** The configuration file, or the defaults where there is none, with the flags laid over it. @throws ConfigError */
@@ -38,6 +39,7 @@ export async function effectiveConfig(flags: ServeFlags): Promise<LoadedConfig> 
       ...config.sockets,
       ...(flags.socketDir && { directories: [...flags.socketDir] }),
       ...(flags.dialects && { dialects: [...flags.dialects] }),
+      ...(flags.takeover && { takeover: true }),
     },
     admin: { ...config.admin, ...(flags.adminAddress !== undefined && { address: flags.adminAddress }) },
     log: { ...config.log, ...(flags.logLevel && { level: flags.logLevel }) },
@@ -114,6 +116,7 @@ async function openAdmin(
   const colon = address.lastIndexOf(':')
   const lag = monitorEventLoopDelay({ resolution: 10 })
   lag.enable()
+  const { startAdmin } = await import('../server/admin.ts')
   return startAdmin({
     host: address.slice(0, colon).replace(/^\[|\]$/g, ''),
     port: Number(address.slice(colon + 1)),

@@ -33,9 +33,16 @@ export function assembleAnswer(
     files: files.map(({ path, mode, contents }) => ({ path, mode, contents })),
     versions: versionsOf(files),
     release: () => {
-      for (const { contents } of named) contents.fill(0)
+      for (const { contents } of named) letGo(contents)
     },
   }
+}
+
+/** Overwrites a file's bytes and gives their memory back at once: each file has a buffer of its own. */
+function letGo(contents: Buffer): void {
+  if (!(contents.buffer instanceof ArrayBuffer) || contents.buffer.detached) return
+  contents.fill(0)
+  contents.buffer.transfer(0)
 }
 
 function lastWins<F extends RenderedFile & { object: string }>(files: readonly F[], log: Logger): F[] {
@@ -63,5 +70,5 @@ function versionsOf(files: readonly RenderedFile[]): { id: string; version: stri
 
 /** Overwrites files that will not be answered. */
 export function wipeFiles(rendered: readonly Rendered[]): void {
-  for (const one of rendered) if ('files' in one) for (const file of one.files) file.contents.fill(0)
+  for (const one of rendered) if ('files' in one) for (const file of one.files) letGo(file.contents)
 }

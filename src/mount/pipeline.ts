@@ -14,6 +14,9 @@ import type { MountRequest } from './request.ts'
 import type { Caller, Resolver } from './resolver.ts'
 import type { Digest } from './versions.ts'
 
+/** Warnings remembered as told. */
+const MAX_WARNED = 1000
+
 export interface MountLimits {
   /** Most objects one SPC may name. */
   readonly maxOutputs: number
@@ -44,12 +47,25 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
   const planner = createPlanner(options.limits)
   const rendering = { digest: options.digest, maxFileBytes: options.limits.maxFileBytes, log: options.log }
 
+  /** A volume is published again every minute: each warning about a class is logged once, not each time. */
+  const warned = new Set<string>()
+  function warnOnce(warning: string, request: MountRequest, context: MountContext): void {
+    const secretProviderClass = request.secretProviderClass ?? ''
+    const key = JSON.stringify([request.pod.namespace, secretProviderClass, context.provider, warning])
+    if (warned.has(key)) return
+    if (warned.size >= MAX_WARNED) warned.clear()
+    warned.add(key)
+    options.log.warn('SecretProviderClass warning', {
+      ...where(request, context),
+      secretProviderClass,
+      warning,
+    })
+  }
+
   async function admit(request: MountRequest, context: MountContext, dialect: Dialect): Promise<Plan> {
     const plan = planner(dialect, request, context.provider)
     await checkPolicy(options, plan, request, context)
-    for (const warning of plan.warnings ?? []) {
-      options.log.warn('SecretProviderClass warning', { ...where(request, context), warning })
-    }
+    for (const warning of plan.warnings ?? []) warnOnce(warning, request, context)
     return plan
   }
 

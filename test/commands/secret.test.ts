@@ -221,6 +221,40 @@ describe('keyferry secret seal', () => {
     expect(text).toContain('A_unencrypted=x\r\n')
   })
 
+  it.each(['yaml', 'json', 'dotenv', 'binary'])(
+    'sops B7 what seal --spc prints mounts as it is: %s',
+    (format) => {
+      writeFileSync(join(directory, 'token'), `${CANARY}\n`)
+      writeFileSync(
+        join(directory, 'node.yaml'),
+        `backends: { sops: { identities: [{ path: ${JSON.stringify(identity)}, subjects: ["payments/*"] }] } }\n`,
+      )
+      const who = format === 'binary' ? ['--unbound', '--namespace', 'payments'] : ['--bind', 'payments/api']
+      const file = ['--from-file', 'token=token', '--format', format, '--spc', 'token']
+      writeFileSync(join(directory, 'spc.yaml'), secret(['seal', ...who, ...file, ...R]).stdout)
+      const target = join(directory, `volume-${format}`)
+      const pod = ['--namespace', 'payments', '--config', 'node.yaml', '--target', target]
+      const mount = (account: string) =>
+        spawnSync(
+          process.execPath,
+          [
+            join(import.meta.dirname, '../../src/cli.ts'),
+            'mount',
+            '-f',
+            'spc.yaml',
+            '--service-account',
+            account,
+            ...pod,
+          ],
+          { cwd: directory, encoding: 'utf8' },
+        )
+      expect(mount('api')).toMatchObject({ status: 0 })
+      expect(readFileSync(join(target, 'token'), 'utf8')).toBe(`${CANARY}\n`)
+      // A binary document has no binding; the others refuse another service account.
+      expect(mount('other').status).toBe(format === 'binary' ? 0 : 1)
+    },
+  )
+
   it('sops B2 a namespace that does not follow from --bind must be named', () => {
     const bind = ['--bind', 'a/x', '--bind', 'b/x', '--spc', 'n']
     expect(secret(['seal', ...bind, ...R], 'x').status).toBe(2)

@@ -1,11 +1,12 @@
 import { Buffer } from 'node:buffer'
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { armor } from 'age-encryption'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, expect, it } from 'vitest'
 import { openDocument } from '../../src/providers/sops/open.ts'
+import { creationRulesText } from '../../src/providers/sops/store/creation-rules.ts'
 import { SUFFIXES } from '../../src/providers/sops/store/directory.ts'
 import type { Format } from '../../src/providers/sops/stores/store.ts'
 import type { MapTree } from '../../src/providers/sops/tree.ts'
@@ -14,20 +15,12 @@ import { selectionOf } from '../../src/providers/sops/write/encryption-rule.ts'
 import { mergeIntoDocument } from '../../src/providers/sops/write/merge.ts'
 import { rekeyDocument } from '../../src/providers/sops/write/rekey.ts'
 import { seal } from '../../src/providers/sops/write/seal.ts'
+import { peerProgram } from '../peers/start.ts'
+import { describeWithPeers, whyNot, type SuiteNeeds } from '../peers/suite.ts'
 import { ENCRYPTION, map, ringOf, shown } from '../providers/sops/write/samples.ts'
 
-/**
- * Documents travel between us and the stock tools, both ways. The tools are those that
- * `test/peers/install` builds; without them the suite is skipped on a desk and fails in CI.
- */
-const BIN = resolve('.peers/bin')
-const missing = ['sops', 'age', 'age-keygen']
-  .map((name) => join(BIN, name))
-  .filter((tool) => !existsSync(tool))
-const isSkipped = missing.length > 0 && process.env['CI'] !== 'true'
-if (isSkipped) {
-  process.stderr.write(`\nSKIPPED: stock SOPS interoperability, for want of ${missing.join(', ')}\n\n`)
-}
+/** Documents travel between us and the stock tools, both ways. */
+const NEEDS: SuiteNeeds = { programs: ['sops', 'age', 'age-keygen'] }
 
 const FORMATS = ['yaml', 'json', 'dotenv', 'ini', 'binary'] as const
 const BYTES = Buffer.from([0, 1, 255, 10, 13, 128])
@@ -50,7 +43,7 @@ interface Key {
 }
 
 function run(tool: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Buffer {
-  return execFileSync(join(BIN, tool), args, {
+  return execFileSync(peerProgram(tool), args, {
     cwd: directory,
     env: { PATH: process.env['PATH'] ?? '', HOME: directory, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -97,14 +90,9 @@ async function opened(format: Format, file: string, key: Key): Promise<unknown> 
   return (await openDocument(format, readFileSync(file), ring)).branches.map(shown)[0]
 }
 
-describe.runIf(missing.length > 0 && !isSkipped)('in CI', () => {
-  it('the tools that test/peers/install builds are there', () => {
-    expect(missing).toEqual([])
-  })
-})
-
-describe.runIf(missing.length === 0)('stock sops 3.13.3 and age 1.3.2', () => {
-  const keys = missing.length === 0 ? [newKey('first'), newKey('second')] : []
+describeWithPeers('stock sops 3.13.3 and age 1.3.2', NEEDS, () => {
+  // The body is read even when the suite is skipped.
+  const keys = whyNot(NEEDS) === undefined ? [newKey('first'), newKey('second')] : []
   const [first = { file: '', recipient: '' }, second = first] = keys
   const encryption = { ...ENCRYPTION, recipients: [first.recipient] }
 
@@ -152,18 +140,21 @@ describe.runIf(missing.length === 0)('stock sops 3.13.3 and age 1.3.2', () => {
     expect(await opened(format, file, second)).toEqual(before)
   })
 
-  it.each(FORMATS)('sops A20 %s: our document survives updatekeys', async (format) => {
-    const file = await written(format, 'update')
-    const before = await opened(format, file, first)
-    const config = join(directory, '.sops.yaml')
-    writeFileSync(config, `creation_rules:\n    - age: ${first.recipient},${second.recipient}\n`)
-    try {
-      sops('updatekeys', '--yes', file)
-    } finally {
-      rmSync(config)
-    }
-    expect(await opened(format, file, second)).toEqual(before)
-  })
+  it.each(FORMATS)(
+    'sops A20 %s: our document survives updatekeys by the .sops.yaml that init writes',
+    async (format) => {
+      const file = await written(format, 'update')
+      const before = await opened(format, file, first)
+      const config = join(directory, '.sops.yaml')
+      writeFileSync(config, creationRulesText([first.recipient, second.recipient]))
+      try {
+        sops('updatekeys', '--yes', file)
+      } finally {
+        rmSync(config)
+      }
+      expect(await opened(format, file, second)).toEqual(before)
+    },
+  )
 
   it.each(FORMATS.filter((format) => format !== 'binary'))(
     'sops A20 %s: our document survives set, then our merge, then unset',

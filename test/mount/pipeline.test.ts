@@ -68,7 +68,7 @@ function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {
       deadline: Date.now() + 5_000,
     })
   }
-  return { store, records, mount, plans: () => plans }
+  return { store, records, mount, dialect, plans: () => plans }
 }
 
 const files = (answer: MountAnswer): unknown =>
@@ -255,9 +255,35 @@ describe('a mount', () => {
   it('T24 release overwrites what was answered, and leaves the cached value alone', async () => {
     const { mount, store } = setUp({ a: { text: 'AAAA' } })
     const answer = await mount('f=a')
+    const sent = answer.files[0]?.contents
+    expect(sent?.toString()).toBe('AAAA')
     answer.release()
-    expect(answer.files[0]?.contents.toString()).toBe('\0\0\0\0')
+    answer.release()
+    expect(sent?.length).toBe(0)
     expect(store.given[0]?.reveal().toString()).toBe('\0\0\0\0')
+  })
+
+  it('logs a warning about a class once, however often its volume is published again', async () => {
+    const lines: unknown[] = []
+    const log = { ...silentLogger, warn: (_message: string, fields?: object) => lines.push(fields) }
+    const { mount, dialect } = setUp({ a: { text: 'A' } })
+    const warning: Dialect = {
+      ...dialect,
+      plan: (request) => ({ ...dialect.plan(request), warnings: ['is old'] }),
+    }
+    const { mount: warned } = setUp({ a: { text: 'A' } }, { log, dialect: () => Promise.resolve(warning) })
+    await mount('f=a')
+    await warned('f=a')
+    await warned('f=a')
+    expect(lines).toEqual([
+      {
+        namespace: 'shop',
+        pod: 'web-0',
+        provider: 'memory',
+        secretProviderClass: 'web-secrets',
+        warning: 'is old',
+      },
+    ])
   })
 
   it('hands the names of the node-publish Secret to a dialect only when it says so', async () => {

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { startProcess } from './process.ts'
 import type { RunningProcess } from './process.ts'
 
@@ -79,18 +79,20 @@ describe.skipIf(process.platform !== 'linux')('startProcess (Linux only: it read
       const running = await startProcess({
         name: 'orphan', command: 'sleep', args: ['60'], ready: () => true,
       })
-      console.log('pid', running.pid)
+      console.log('pid', running.pid, running.scratch)
       setInterval(() => {}, 1000)
     `
     const runner = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
-    const pid = await new Promise<number>((resolve, reject) => {
-      runner.stdout.on('data', (chunk: Buffer) => resolve(Number(/pid (\d+)/.exec(chunk.toString())?.[1])))
+    const line = await new Promise<string>((resolve, reject) => {
+      runner.stdout.on('data', (chunk: Buffer) => resolve(chunk.toString().trim()))
       runner.once('exit', () => reject(new Error('the runner ended')))
     })
-    expect(alive(pid)).toBe(true)
+    const [, pid, scratch = ''] = /^pid (\d+) (.+)$/.exec(line) ?? []
+    onTestFinished(() => rmSync(scratch, { recursive: true, force: true }))
+    expect(alive(Number(pid))).toBe(true)
     runner.kill('SIGKILL')
-    expect(await gone(pid)).toBe(true)
+    expect(await gone(Number(pid))).toBe(true)
   })
 })

@@ -3,6 +3,7 @@
  * runner dies, ready before it is handed out, ended by pid, its log at hand for error messages.
  */
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -53,7 +54,7 @@ export interface RunningProcess<Ready> {
   readonly scratch: string
   /** What the readiness probe gave, e.g. an address. */
   readonly ready: Ready
-  /** Everything written to stdout and stderr so far. */
+  /** Everything written to stdout and stderr so far; kept in the scratch folder, so not after its end. */
   readonly log: () => string
   /** False once the process has ended, for whatever reason. */
   readonly running: () => boolean
@@ -75,7 +76,7 @@ export async function scratchFolder(): Promise<string> {
  */
 export async function startProcess<Ready>(options: ProcessOptions<Ready>): Promise<RunningProcess<Ready>> {
   const scratch = options.scratch ?? (await scratchFolder())
-  const logFile = join(await mkdtemp(join(tmpdir(), 'kf-log-')), `${options.name}.log`)
+  const logFile = join(scratch, `${options.name}-${randomUUID()}.log`)
   const log = () => readFileSync(logFile, 'utf8')
   const output = openSync(logFile, 'w')
   const child = spawn('sh', ['-c', guard, 'guard', options.command, ...options.args], {
@@ -114,12 +115,10 @@ export async function startProcess<Ready>(options: ProcessOptions<Ready>): Promi
     }
     return { code: code ?? null, tookMs: Date.now() - since }
   }
-  const removeLog = () => rmSync(join(logFile, '..'), { recursive: true, force: true })
   let stopped: Promise<Exit> | undefined
   const stop = () =>
     (stopped ??= end(options.stopSignal ?? 'SIGTERM').then((exit) => {
       if (!options.scratch) rmSync(scratch, { recursive: true, force: true })
-      removeLog()
       return exit
     }))
 

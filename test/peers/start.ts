@@ -1,6 +1,6 @@
 /** Owns starting the server peers (moto, OpenBao, PostgreSQL) and finding the installed programs. */
 import { execFileSync } from 'node:child_process'
-import { accessSync, chownSync, constants, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { accessSync, chownSync, constants, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { scratchFolder, startProcess } from './process.ts'
@@ -102,7 +102,6 @@ async function startPostgres(options: PeerOptions): Promise<RunningProcess<strin
   }
   const data = join(scratch, 'data')
   const password = join(scratch, 'password')
-  mkdirSync(scratch, { recursive: true })
   writeFileSync(password, PEER_PASSWORD)
   execFileSync(
     peerProgram('initdb'),
@@ -128,7 +127,7 @@ async function startPostgres(options: PeerOptions): Promise<RunningProcess<strin
     fsync: 'off',
     shared_buffers: '16MB',
   }
-  return startProcess({
+  const running = await startProcess({
     name: 'postgres',
     command: peerProgram('postgres'),
     args: [
@@ -146,6 +145,14 @@ async function startPostgres(options: PeerOptions): Promise<RunningProcess<strin
       return `postgresql://admin:${PEER_PASSWORD}@127.0.0.1:${port}/postgres`
     },
   })
+  return {
+    ...running,
+    stop: async () => {
+      const exit = await running.stop()
+      rmSync(scratch, { recursive: true, force: true })
+      return exit
+    },
+  }
 }
 
 function unprivilegedUser(): number {

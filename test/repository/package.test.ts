@@ -71,7 +71,7 @@ describe('the package', () => {
 
   it('every direct dependency has its reason in docs/dependencies.md', () => {
     const text = read('docs/dependencies.md')
-    const direct = Object.keys((json('package.json')['dependencies'] ?? {}))
+    const direct = Object.keys(json('package.json')['dependencies'] ?? {})
     expect(direct.filter((name) => !text.includes(name))).toEqual([])
   })
 

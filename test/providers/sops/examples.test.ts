@@ -8,7 +8,7 @@ import { backendOf, mount, planOf, putIdentity, temporaryDirectory } from './fix
 const directory = temporaryDirectory()
 let shared: Backend
 beforeAll(() => {
-  mkdirSync(join(directory.path, 'roots/default'), { recursive: true })
+  mkdirSync(join(directory.path, 'roots/shop'), { recursive: true })
   const path = putIdentity(directory.path, 'age-a')
   shared = backendOf({
     roots: [{ path: join(directory.path, 'roots') }],
@@ -30,20 +30,20 @@ function example(name: string): Record<string, string> {
 
 describe('the examples', () => {
   test('sops A1 examples/sops-inline.yaml mounts for its service account and for no other', async () => {
-    const { outputs } = planOf(example('sops-inline.yaml'), 'default/demo')
-    expect(await mount(shared, outputs, 'default/demo')).toEqual({
+    const { outputs } = planOf(example('sops-inline.yaml'), 'shop/web')
+    expect(await mount(shared, outputs, 'shop/web')).toEqual({
       'db-password': 'not-a-real-password',
       'db.json': '{"user":"app","password":"not-a-real-password"}',
     })
-    expect((await mount(shared, outputs, 'default/other'))['db-password']).toMatchObject({
+    expect((await mount(shared, outputs, 'shop/other'))['db-password']).toMatchObject({
       code: 'NOT_BOUND',
     })
   })
   test('sops A2 examples/sops-file.yaml mounts the same document from a root', async () => {
     const document = example('sops-inline.yaml')['sopsDocument'] ?? ''
-    writeFileSync(join(directory.path, 'roots/default/demo.yaml'), document)
-    const { outputs } = planOf(example('sops-file.yaml'), 'default/demo')
-    expect(await mount(shared, outputs, 'default/demo')).toEqual({
+    writeFileSync(join(directory.path, 'roots/shop/demo.yaml'), document)
+    const { outputs } = planOf(example('sops-file.yaml'), 'shop/web')
+    expect(await mount(shared, outputs, 'shop/web')).toEqual({
       db: '{"user":"app","password":"not-a-real-password"}',
     })
   })

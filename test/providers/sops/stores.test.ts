@@ -188,7 +188,11 @@ describe('the YAML store', () => {
           delete value['sops']
           const source = JSON.stringify({ ...value, sops: {} })
           // Without the characters that YAML folds or refuses, and floats that YAML spells otherwise.
-          fc.pre(/^[ -~]*$/.test(source) && !/[eE][+-]?\d|\\u|"<<"/.test(source) && !/-0[,}\]]/.test(source))
+          fc.pre(
+            /^[ -~]*$/.test(source) &&
+              !/[eE][+-]?\d|\\u|"<<"/.test(source) &&
+              !/-0[,}\]]|(?<![.\d])\d{19,}/.test(source),
+          )
           expect(await read('yaml', source)).toBe(await read('json', source))
         },
       ),
