@@ -161,8 +161,8 @@ describe('the command line of the DaemonSet', () => {
 
   it('T24 SIGUSR1 opens no debugger, as it does in a process without the flag', async () => {
     const running = await start(process.execPath, here('a'))
-    const flagless = here('b').filter((arg) => arg !== '--disable-sigusr1')
-    const control = await start(process.execPath, ['--inspect-port=0', ...flagless])
+    const idle = 'process.stdout.write(\'{"msg":"ready"}\\n\'); setInterval(() => {}, 1000)'
+    const control = await start(process.execPath, ['--inspect-port=0', '--eval', idle])
     for (const one of [running, control]) one.signal('SIGUSR1')
     await vi.waitFor(() => expect(control.log()).toContain('Debugger listening'), { timeout: 10_000 })
     expect(running.running()).toBe(true)
