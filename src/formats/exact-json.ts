@@ -1,20 +1,10 @@
 /**
- * Owns JSON as Go's encoding/json reads it into `map[string]any` with numbers kept as text, and as it
- * writes it again (vault section 5.3): sorted keys, `<>&` escaped, every digit kept. `JSON.parse`
- * would turn 12345678901234567890 into …7000 and `1.0` into 1.
+ * Owns reading JSON with every number kept as text, as Go's `json.Number` does: `JSON.parse` would turn
+ * 12345678901234567890 into …7000 and `1.0` into 1. `json.ts` writes the same values.
  */
+import { JsonNumber, type JsonValue } from './json.ts'
 
-/** A number in its source spelling, e.g. `1.0`, `-0`, `12345678901234567890`. */
-export class JsonNumber {
-  readonly text: string
-  constructor(text: string) {
-    this.text = text
-  }
-}
-
-/** Any JSON value. Objects are Maps, so that a key such as `__proto__` is only data. */
-export type ExactJson = null | boolean | string | JsonNumber | readonly ExactJson[] | JsonObject
-export type JsonObject = ReadonlyMap<string, ExactJson>
+export type JsonObject = ReadonlyMap<string, JsonValue>
 
 /** Deepest nesting accepted. Go stops at 10 000; nobody's secret needs 500. */
 export const MAX_JSON_DEPTH = 500
@@ -24,7 +14,7 @@ export class JsonSyntaxError extends Error {
   override readonly name = 'JsonSyntaxError'
 }
 
-export function isJsonObject(value: ExactJson | undefined): value is JsonObject {
+export function isJsonObject(value: JsonValue | undefined): value is JsonObject {
   return value instanceof Map
 }
 
@@ -33,7 +23,7 @@ export function isJsonObject(value: ExactJson | undefined): value is JsonObject 
  * duplicate keys the last wins; lone surrogates become U+FFFD.
  * @throws JsonSyntaxError
  */
-export function parseExactJson(text: string): ExactJson {
+export function parseExactJson(text: string): JsonValue {
   return new Reader(text).value(0)
 }
 
@@ -66,7 +56,7 @@ class Reader {
     this.#text = text
   }
 
-  value(depth: number): ExactJson {
+  value(depth: number): JsonValue {
     if (depth > MAX_JSON_DEPTH) throw this.#wrong(`nested deeper than ${MAX_JSON_DEPTH}`)
     this.#space()
     const first = this.#text[this.#at]
@@ -104,7 +94,7 @@ class Reader {
   }
 
   #object(depth: number): JsonObject {
-    const object = new Map<string, ExactJson>()
+    const object = new Map<string, JsonValue>()
     this.#at++
     if (this.#peekIs('}')) return object
     for (;;) {
@@ -119,8 +109,8 @@ class Reader {
     }
   }
 
-  #array(depth: number): readonly ExactJson[] {
-    const array: ExactJson[] = []
+  #array(depth: number): readonly JsonValue[] {
+    const array: JsonValue[] = []
     this.#at++
     if (this.#peekIs(']')) return array
     for (;;) {
@@ -174,51 +164,4 @@ class Reader {
     if (plain === undefined) throw this.#wrong('unknown escape')
     return plain
   }
-}
-
-/** `value` as Go's `json.Marshal` writes it: keys sorted by UTF-8 bytes at every level, no spaces. */
-export function goJson(value: ExactJson): string {
-  if (value === null || typeof value === 'boolean') return String(value)
-  if (typeof value === 'string') return goJsonString(value)
-  if (value instanceof JsonNumber) return value.text
-  if (isJsonObject(value)) {
-    const keys = [...value.keys()].sort(byUtf8)
-    return `{${keys.map((key) => `${goJsonString(key)}:${goJson(value.get(key) ?? null)}`).join(',')}}`
-  }
-  return `[${(value as readonly ExactJson[]).map(goJson).join(',')}]`
-}
-
-/** Order of UTF-8 bytes: unlike UTF-16 order it puts U+FFEE before U+1F600. */
-export function byUtf8(a: string, b: string): number {
-  const length = Math.min(a.length, b.length)
-  for (let i = 0; i < length; i++) {
-    const left = a.charCodeAt(i)
-    const right = b.charCodeAt(i)
-    if (left === right) continue
-    return isSurrogate(left) === isSurrogate(right) ? left - right : isSurrogate(left) ? 1 : -1
-  }
-  return a.length - b.length
-}
-
-function isSurrogate(unit: number): boolean {
-  return unit >= 0xd800 && unit <= 0xdfff
-}
-
-const SHORT = new Map([
-  ['"', '\\"'],
-  ['\\', '\\\\'],
-  ['\b', '\\b'],
-  ['\f', '\\f'],
-  ['\n', '\\n'],
-  ['\r', '\\r'],
-  ['\t', '\\t'],
-])
-const TO_ESCAPE = /["\\<>&\u0000-\u001f\u2028\u2029]/g
-
-/** A string as Go writes it: HTML-safe, control characters escaped, everything else as it is. */
-export function goJsonString(text: string): string {
-  const escaped = text
-    .toWellFormed()
-    .replace(TO_ESCAPE, (c) => SHORT.get(c) ?? `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
-  return `"${escaped}"`
 }

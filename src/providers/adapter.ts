@@ -14,6 +14,7 @@
 import type { GenericSchema } from 'valibot'
 import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { Meter } from '../telemetry/metrics.ts'
 import type { SecretBytes } from '../telemetry/secret-bytes.ts'
 
 export { SecretBytes } from '../telemetry/secret-bytes.ts'
@@ -185,6 +186,22 @@ export interface FileOutput extends OutputBase {
   readonly select?: Select
   /** Id reported with the version. Default: the path. */
   readonly versionId?: string
+  /**
+   * The version to report where the store has none ({@link Value.version} empty), for a dialect whose
+   * versions other tools know. Keyed with the node's version key. Default: a keyed digest of path and
+   * contents.
+   */
+  readonly version?: (made: VersionFacts) => string
+}
+
+/** What a version can be made from. */
+export interface VersionFacts {
+  /** Secret of this node, at least 16 bytes: the same for all mounts while the node's state lives. */
+  readonly key: Uint8Array
+  /** The file's bytes. */
+  readonly contents: Uint8Array
+  /** The fetched bytes that {@link FileOutput.select} was given. */
+  readonly value: Uint8Array
 }
 
 /** As many files as the value has {@link Value.parts}: `<into>/<part name>`. */
@@ -373,4 +390,15 @@ export interface BackendContext {
   readonly http: HttpClient
   /** Environment of the process: only for variables that the vendor's spec lists. */
   readonly env: Readonly<Record<string, string | undefined>>
+  readonly meter?: Meter
+  /** News of this node's pods, for what must be given back. Absent without a Kubernetes API. */
+  readonly pods?: PodWatch
+}
+
+/** Says when pods of this node are gone. */
+export interface PodWatch {
+  /** False while the API cannot be asked: then nobody is reported as gone. */
+  readonly watching: () => boolean
+  /** Calls with the UID of each pod that is gone from now on. Returns how to stop it. */
+  onGone(listener: (podUid: string) => void): () => void
 }

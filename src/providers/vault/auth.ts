@@ -1,5 +1,6 @@
 /** Owns logging in with a service-account token, and the token's renewal and end (vault section 7). */
-import { goJsonString, isJsonObject, JsonNumber, type ExactJson } from '../../formats/exact-json.ts'
+import { isJsonObject } from '../../formats/exact-json.ts'
+import { formatGoJson, JsonNumber, type JsonValue } from '../../formats/json.ts'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import { send, type Api, type Connection } from './connection.ts'
 import { failed } from './failure.ts'
@@ -34,7 +35,7 @@ export async function login(
     {
       method: 'POST',
       path: `/v1/auth/${loginMount(connection.authMount)}/login`,
-      body: `{"jwt":${goJsonString(jwt)},"role":${goJsonString(credentials.role)}}`,
+      body: `{"jwt":${formatGoJson(jwt)},"role":${formatGoJson(credentials.role)}}`,
       purpose: 'login',
       secrets: [jwt],
     },
@@ -46,11 +47,19 @@ export async function login(
 /** Each segment escaped; a mount may be nested, e.g. `team/jwt`. */
 function loginMount(mount: string): string {
   const segments = mount.split('/').filter((segment) => segment !== '')
-  return segments.map((segment) => (segment === '.' || segment === '..' ? '%2E' : encodeURIComponent(segment))).join('/')
+  return segments
+    .map((segment) => (segment === '.' || segment === '..' ? '%2E' : encodeURIComponent(segment)))
+    .join('/')
 }
 
 /** Asks for `increment` more seconds. @returns seconds granted. @throws BackendError */
-export async function renewToken(api: Api, connection: Connection, token: SecretBytes, increment: number, signal: AbortSignal): Promise<number> {
+export async function renewToken(
+  api: Api,
+  connection: Connection,
+  token: SecretBytes,
+  increment: number,
+  signal: AbortSignal,
+): Promise<number> {
   const reply = await send(
     api,
     connection,
@@ -68,7 +77,12 @@ export async function renewToken(api: Api, connection: Connection, token: Secret
 }
 
 /** Ends a token and every lease it issued, in one call that the default policy permits. @throws BackendError */
-export async function revokeToken(api: Api, connection: Connection, token: SecretBytes, signal: AbortSignal): Promise<void> {
+export async function revokeToken(
+  api: Api,
+  connection: Connection,
+  token: SecretBytes,
+  signal: AbortSignal,
+): Promise<void> {
   await send(
     api,
     connection,
@@ -91,7 +105,7 @@ export async function renewLease(
     {
       method: 'PUT',
       path: '/v1/sys/leases/renew',
-      body: `{"increment":${lease.increment},"lease_id":${goJsonString(lease.id)}}`,
+      body: `{"increment":${lease.increment},"lease_id":${formatGoJson(lease.id)}}`,
       token: token.reveal().toString(),
       purpose: 'read',
     },
@@ -101,14 +115,20 @@ export async function renewLease(
 }
 
 /** Ends one lease; needs a policy that the default one does not give. @throws BackendError */
-export async function revokeLease(api: Api, connection: Connection, token: SecretBytes, id: string, signal: AbortSignal): Promise<void> {
+export async function revokeLease(
+  api: Api,
+  connection: Connection,
+  token: SecretBytes,
+  id: string,
+  signal: AbortSignal,
+): Promise<void> {
   await send(
     api,
     connection,
     {
       method: 'PUT',
       path: '/v1/sys/leases/revoke',
-      body: `{"lease_id":${goJsonString(id)}}`,
+      body: `{"lease_id":${formatGoJson(id)}}`,
       token: token.reveal().toString(),
       purpose: 'read',
     },
@@ -147,11 +167,11 @@ function tokenOf(envelope: Envelope, what: string): VaultToken {
   }
 }
 
-function number(value: ExactJson | undefined): number {
+function number(value: JsonValue | undefined): number {
   const read = value instanceof JsonNumber ? Number(value.text) : 0
   return Number.isFinite(read) && read > 0 ? Math.floor(read) : 0
 }
 
-function text(value: ExactJson | undefined): string {
+function text(value: JsonValue | undefined): string {
   return typeof value === 'string' ? value : ''
 }

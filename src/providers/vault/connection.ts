@@ -128,7 +128,8 @@ function skipRefused(text: string): BackendError {
     kind: 'config',
     code: 'VAULT_SKIP_VERIFY_REFUSED',
     message: `vaultSkipTLSVerify is not allowed for ${text}`,
-    remedy: 'Give the CA with vaultCACertPath, or have the operator list the address under backends.vault.skipVerifyAddresses',
+    remedy:
+      'Give the CA with vaultCACertPath, or have the operator list the address under backends.vault.skipVerifyAddresses',
   })
 }
 
@@ -171,7 +172,12 @@ const REPLICATION_WAITS_MS = [200, 1000] as const
  * A successful reply.
  * @throws BackendError for any other, with the server's own words.
  */
-export async function send(api: Api, connection: Connection, call: Call, signal: AbortSignal): Promise<HttpResponse> {
+export async function send(
+  api: Api,
+  connection: Connection,
+  call: Call,
+  signal: AbortSignal,
+): Promise<HttpResponse> {
   const asked: Asked = {
     method: call.method,
     path: call.path,
@@ -190,14 +196,25 @@ export async function send(api: Api, connection: Connection, call: Call, signal:
   throw new Error('unreachable: the last try returns or throws')
 }
 
-async function sendOnce(api: Api, connection: Connection, call: Call, asked: Asked, signal: AbortSignal): Promise<HttpResponse> {
+async function sendOnce(
+  api: Api,
+  connection: Connection,
+  call: Call,
+  asked: Asked,
+  signal: AbortSignal,
+): Promise<HttpResponse> {
   const url = connection.origin + connection.prefix + call.path
   const reply = await transfer(api, connection, url, connection.to, call, asked, signal)
   if (reply.status < 300 || reply.status >= 400) return reply
   const target = redirectTarget(api, connection, url, reply, asked)
   const second = await transfer(api, connection, target.url, target.to, call, asked, signal)
   if (second.status < 300 || second.status >= 400) return second
-  throw redirectError(asked, 'unavailable', 'the server redirects a second time', 'Check api_addr of the cluster')
+  throw redirectError(
+    asked,
+    'unavailable',
+    'the server redirects a second time',
+    'Check api_addr of the cluster',
+  )
 }
 
 /** Where a standby sends us: our own origin, or one that the operator lists. No other host gets the token. */
@@ -228,7 +245,12 @@ function redirectTarget(
   return { url: url.href, to: { ...to, origin } }
 }
 
-function redirectError(asked: Asked, kind: 'unavailable' | 'malformed' | 'config', what: string, remedy?: string): BackendError {
+function redirectError(
+  asked: Asked,
+  kind: 'unavailable' | 'malformed' | 'config',
+  what: string,
+  remedy?: string,
+): BackendError {
   const message = `${asked.method} ${asked.path}: ${what}`
   return failed({ kind, code: 'VAULT_REDIRECT', message, ...(remedy !== undefined && { remedy }) })
 }
@@ -249,7 +271,15 @@ function transfer(
   if (call.method === 'PATCH') headers['content-type'] = 'application/merge-patch+json'
   const { method, body } = call
   return api.http
-    .send({ method, url, headers, to, signal, timeoutMs: connection.timeoutMs, ...(body !== undefined && { body }) })
+    .send({
+      method,
+      url,
+      headers,
+      to,
+      signal,
+      timeoutMs: connection.timeoutMs,
+      ...(body !== undefined && { body }),
+    })
     .catch((error: unknown) => {
       throw connectionError(asked, error)
     })

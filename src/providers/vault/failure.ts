@@ -47,7 +47,12 @@ const REMEDIES: Readonly<Record<Asked['purpose'], Partial<Record<ErrorKind, stri
 }
 
 /** The error for a reply that is no success. */
-export function replyError(asked: Asked, status: number, headers: Readonly<Record<string, string>>, body: Uint8Array): BackendError {
+export function replyError(
+  asked: Asked,
+  status: number,
+  headers: Readonly<Record<string, string>>,
+  body: Uint8Array,
+): BackendError {
   const failure = parseFailure(body)
   const gone = status === 404 && (failure.destroyed === true || failure.deletionTime !== undefined)
   const kind = gone ? 'gone' : kindOf(status, asked.purpose)
@@ -69,7 +74,9 @@ function replyText(asked: Asked, status: number, failure: Failure): string {
   const version = failure.version === undefined ? 'the version' : `version ${failure.version}`
   const facts = [
     failure.destroyed ? `${version} is destroyed` : undefined,
-    !failure.destroyed && failure.deletionTime !== undefined ? `${version} was deleted at ${failure.deletionTime}` : undefined,
+    !failure.destroyed && failure.deletionTime !== undefined
+      ? `${version} was deleted at ${failure.deletionTime}`
+      : undefined,
     ...failure.warnings,
   ].filter((fact) => fact !== undefined)
   return facts.length === 0 ? text : `${text} (${facts.join('; ')})`
@@ -81,7 +88,10 @@ function retryAfter(header: string | undefined): number | undefined {
 }
 
 function scrubbed(text: string, secrets: readonly string[]): string {
-  return secrets.reduce((kept, secret) => (secret.length > 3 ? kept.replaceAll(secret, '[redacted]') : kept), text)
+  return secrets.reduce(
+    (kept, secret) => (secret.length > 3 ? kept.replaceAll(secret, '[redacted]') : kept),
+    text,
+  )
 }
 
 const OF_HTTP_FAILURE: Readonly<Record<HttpFailure, { kind: ErrorKind; code: string; remedy?: string }>> = {
@@ -91,7 +101,11 @@ const OF_HTTP_FAILURE: Readonly<Record<HttpFailure, { kind: ErrorKind; code: str
     remedy: 'Use an https address, or have the operator list it under backends.vault.addresses',
   },
   unreachable: { kind: 'unavailable', code: 'VAULT_UNREACHABLE' },
-  tls: { kind: 'config', code: 'VAULT_TLS', remedy: 'Check the CA, the server name and the client certificate' },
+  tls: {
+    kind: 'config',
+    code: 'VAULT_TLS',
+    remedy: 'Check the CA, the server name and the client certificate',
+  },
   timeout: { kind: 'timeout', code: 'VAULT_TIMEOUT' },
   aborted: { kind: 'timeout', code: 'VAULT_TIMEOUT' },
   'too-large': { kind: 'too-large', code: 'VAULT_REPLY_TOO_LARGE' },
@@ -103,7 +117,12 @@ export function connectionError(asked: Asked, error: unknown): BackendError {
   if (!(error instanceof HttpError)) throw error
   const { kind, code, remedy } = OF_HTTP_FAILURE[error.failure]
   const prefix = asked.purpose === 'login' ? 'failed to login: ' : ''
-  return failed({ kind, code, message: `${prefix}${asked.method} ${asked.path}: ${error.message}`, ...(remedy !== undefined && { remedy }) })
+  return failed({
+    kind,
+    code,
+    message: `${prefix}${asked.method} ${asked.path}: ${error.message}`,
+    ...(remedy !== undefined && { remedy }),
+  })
 }
 
 export function failed(options: AdapterErrorOptions): BackendError {

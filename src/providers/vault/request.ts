@@ -116,7 +116,15 @@ function unescapeQuery(part: string): Buffer | undefined {
 }
 
 /** Path segments that issue a new credential at each read, whatever the mount is called. */
-const ISSUING_SEGMENTS: ReadonlySet<string> = new Set(['creds', 'sts', 'issue', 'sign', 'token', 'key', 'login'])
+const ISSUING_SEGMENTS: ReadonlySet<string> = new Set([
+  'creds',
+  'sts',
+  'issue',
+  'sign',
+  'token',
+  'key',
+  'login',
+])
 
 /**
  * Whether a request can be expected to issue something that belongs to one pod: every write, and reads

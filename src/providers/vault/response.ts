@@ -2,15 +2,8 @@
  * Owns how a reply's body becomes a secret and how a secret becomes file bytes (vault sections 4.1
  * and 5). Pure; messages never quote the body.
  */
-import {
-  goJson,
-  isJsonObject,
-  JsonNumber,
-  JsonSyntaxError,
-  parseExactJson,
-  type ExactJson,
-  type JsonObject,
-} from '../../formats/exact-json.ts'
+import { isJsonObject, JsonSyntaxError, parseExactJson, type JsonObject } from '../../formats/exact-json.ts'
+import { formatGoJson, JsonNumber, type JsonValue } from '../../formats/json.ts'
 import type { Flavour } from './store.ts'
 
 /** The members of a reply that the API defines, with the values that stand for "absent". */
@@ -33,7 +26,7 @@ export class ReplyError extends Error {
 }
 
 type Member = { readonly [K in keyof Envelope]: Envelope[K] }
-type Decode = (value: ExactJson, name: string) => unknown
+type Decode = (value: JsonValue, name: string) => unknown
 
 const text: Decode = (value, name) => {
   if (typeof value !== 'string') throw new ReplyError(`member ${name} is not a string`)
@@ -41,7 +34,8 @@ const text: Decode = (value, name) => {
 }
 const integer: Decode = (value, name) => {
   const number = value instanceof JsonNumber && /^-?[0-9]+$/.test(value.text) ? Number(value.text) : undefined
-  if (number === undefined || !Number.isSafeInteger(number)) throw new ReplyError(`member ${name} is not an integer`)
+  if (number === undefined || !Number.isSafeInteger(number))
+    throw new ReplyError(`member ${name} is not an integer`)
   return number
 }
 const boolean: Decode = (value, name) => {
@@ -54,7 +48,7 @@ const object: Decode = (value, name) => {
 }
 const texts: Decode = (value, name) => {
   if (!Array.isArray(value)) throw new ReplyError(`member ${name} is not a list`)
-  return value.map((item: ExactJson) => (item === null ? '' : text(item, name)))
+  return value.map((item: JsonValue) => (item === null ? '' : text(item, name)))
 }
 
 /** Wire name → field and decoder. Go matches the names without regard to case. */
@@ -96,7 +90,8 @@ export function parseEnvelope(body: Uint8Array): Envelope {
   }
   const envelope: Envelope = { ...EMPTY, ...(found as Partial<Member>) }
   if (!isZero(envelope)) return envelope
-  if (root.has('errors')) throw new ReplyError(`the reply says ${errorTexts(root).join('; ') || 'errors'} and nothing else`)
+  if (root.has('errors'))
+    throw new ReplyError(`the reply says ${errorTexts(root).join('; ') || 'errors'} and nothing else`)
   return { ...EMPTY, data: root }
 }
 
@@ -143,12 +138,14 @@ export function parseFailure(body: Uint8Array): Failure {
   const warnings = root.get('warnings')
   const data = root.get('data')
   const metadata = isJsonObject(data) ? data.get('metadata') : undefined
-  const facts = isJsonObject(metadata) ? metadata : new Map<string, ExactJson>()
+  const facts = isJsonObject(metadata) ? metadata : new Map<string, JsonValue>()
   const version = facts.get('version')
   const deletionTime = facts.get('deletion_time')
   return {
     errors: errorTexts(root),
-    warnings: Array.isArray(warnings) ? warnings.filter((w): w is string => typeof w === 'string').map(printable) : [],
+    warnings: Array.isArray(warnings)
+      ? warnings.filter((w): w is string => typeof w === 'string').map(printable)
+      : [],
     ...(version instanceof JsonNumber && { version: version.text }),
     ...(typeof deletionTime === 'string' && deletionTime !== '' && { deletionTime: printable(deletionTime) }),
     ...(facts.get('destroyed') === true && { destroyed: true }),
@@ -169,16 +166,17 @@ function printable(text: string): string {
  */
 export function envelopeText(envelope: Envelope, flavour: Flavour): string {
   const members: [string, string][] = [
-    ['request_id', goJson(envelope.requestId)],
-    ['lease_id', goJson(envelope.leaseId)],
+    ['request_id', formatGoJson(envelope.requestId)],
+    ['lease_id', formatGoJson(envelope.leaseId)],
     ['lease_duration', String(envelope.leaseDuration)],
     ['renewable', String(envelope.renewable)],
-    ['data', goJson(envelope.data ?? null)],
-    ['warnings', goJson(envelope.warnings ?? null)],
+    ['data', formatGoJson(envelope.data ?? null)],
+    ['warnings', formatGoJson(envelope.warnings ?? null)],
   ]
-  if (envelope.auth !== undefined) members.push(['auth', goJson(envelope.auth)])
-  if (envelope.wrapInfo !== undefined) members.push(['wrap_info', goJson(envelope.wrapInfo)])
-  if (envelope.mountType !== '' && flavour === 'vault') members.push(['mount_type', goJson(envelope.mountType)])
+  if (envelope.auth !== undefined) members.push(['auth', formatGoJson(envelope.auth)])
+  if (envelope.wrapInfo !== undefined) members.push(['wrap_info', formatGoJson(envelope.wrapInfo)])
+  if (envelope.mountType !== '' && flavour === 'vault')
+    members.push(['mount_type', formatGoJson(envelope.mountType)])
   return `{${members.map(([name, json]) => `"${name}":${json}`).join(',')}}`
 }
 
@@ -189,6 +187,6 @@ export function secretData(data: JsonObject): JsonObject {
 }
 
 /** File text of one value: a string as it is, anything else as JSON. */
-export function valueText(value: ExactJson): string {
-  return typeof value === 'string' ? value : goJson(value)
+export function valueText(value: JsonValue): string {
+  return typeof value === 'string' ? value : formatGoJson(value)
 }

@@ -48,7 +48,11 @@ export function createTlsFiles(options: TlsFilesOptions): TlsFiles {
   const kept = new Map<string, Kept>()
 
   /** Content of a file or a directory's certificates, read again when time, size or inode changed. */
-  async function load(path: string, read: (files: readonly string[]) => Promise<string>, list: () => Promise<readonly string[]>) {
+  async function load(
+    path: string,
+    read: (files: readonly string[]) => Promise<string>,
+    list: () => Promise<readonly string[]>,
+  ) {
     const known = kept.get(path)
     if (known && options.now() - known.checkedAt < CHECK_EVERY_MS) return known.pem
     const files = await list()
@@ -71,13 +75,26 @@ export function createTlsFiles(options: TlsFilesOptions): TlsFiles {
       const root = await realpath(directory).catch(() => directory)
       if (real !== undefined && real.startsWith(root.endsWith(sep) ? root : root + sep)) return real
     }
-    throw unusable(path, what, `Put it below one of backends.vault.tlsDirectories: ${options.directories.join(', ')}`)
+    throw unusable(
+      path,
+      what,
+      `Put it below one of backends.vault.tlsDirectories: ${options.directories.join(', ')}`,
+    )
   }
 
-  async function file(path: string, from: TrustedLayer['from'], what: string, marker: string): Promise<string> {
+  async function file(
+    path: string,
+    from: TrustedLayer['from'],
+    what: string,
+    marker: string,
+  ): Promise<string> {
     const real = await allowed(path, from, what)
     try {
-      const pem = await load(real, ([only]) => readRegular(only ?? real), async () => [real])
+      const pem = await load(
+        real,
+        ([only]) => readRegular(only ?? real),
+        async () => [real],
+      )
       if (pem.includes(marker)) return pem
     } catch (error) {
       options.log.debug('TLS file cannot be read', { file: path, error: codeOf(error) })
@@ -95,7 +112,9 @@ export function createTlsFiles(options: TlsFilesOptions): TlsFiles {
           const texts = await Promise.all(files.map((one) => readRegular(one).catch(() => '')))
           const certificates = texts.filter((text) => text.includes(CERTIFICATE))
           if (certificates.length < files.length) {
-            options.log.warn('files without a certificate in the CA directory are skipped', { directory: path })
+            options.log.warn('files without a certificate in the CA directory are skipped', {
+              directory: path,
+            })
           }
           return certificates.join('\n')
         },
@@ -108,7 +127,10 @@ export function createTlsFiles(options: TlsFilesOptions): TlsFiles {
     throw unusable(path, what, 'Check that the directory exists and holds PEM certificates')
   }
 
-  async function anchors({ layer, from }: TrustedLayer, flavour: Flavour): Promise<readonly string[] | undefined> {
+  async function anchors(
+    { layer, from }: TrustedLayer,
+    flavour: Flavour,
+  ): Promise<readonly string[] | undefined> {
     const own: string[] = []
     // HashiCorp: bytes, else file, else directory. OpenBao: all of them, on top of the system's.
     const every = flavour === 'openbao'
@@ -154,7 +176,12 @@ function halfPair() {
 }
 
 function unusable(path: string, what: string, remedy: string) {
-  return failed({ kind: 'config', code: 'VAULT_TLS_FILE', message: `the ${what} "${path}" cannot be used`, remedy })
+  return failed({
+    kind: 'config',
+    code: 'VAULT_TLS_FILE',
+    message: `the ${what} "${path}" cannot be used`,
+    remedy,
+  })
 }
 
 function codeOf(error: unknown): string {
@@ -176,7 +203,10 @@ async function readRegular(path: string): Promise<string> {
 async function certificateFiles(root: string, depth = 0): Promise<readonly string[]> {
   if (depth > MAX_DIRECTORY_DEPTH) return []
   const entries = await readdir(root)
-  const paths = entries.filter((name) => !name.startsWith('..')).sort().map((name) => join(root, name))
+  const paths = entries
+    .filter((name) => !name.startsWith('..'))
+    .sort()
+    .map((name) => join(root, name))
   const nested = await Promise.all(
     paths.map(async (path) => {
       const facts = await stat(path).catch(() => undefined)

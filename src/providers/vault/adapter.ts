@@ -1,0 +1,6 @@
+/** Owns what the registry loads for HashiCorp Vault and OpenBao. */
+import type { Adapter } from '../adapter.ts'
+import { vaultFactory } from './backend.ts'
+import { openbaoDialect, vaultDialect } from './dialect.ts'
+
+export const adapter: Adapter = { dialects: [vaultDialect, openbaoDialect], backends: [vaultFactory] }
