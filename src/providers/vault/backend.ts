@@ -80,7 +80,7 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
   const { env, log } = context
   const { clock } = parts
   const api: Api = { http: context.http, settings, env, pause: parts.pause }
-  const tls = createTlsFiles({ directories: settings.tlsDirectories, log, now: clock.now })
+  const tls = createTlsFiles({ directories: settings.tlsDirectories, log, now: () => clock.now() })
   const connect = (store: VaultStore): Promise<Connection> => connectionTo(store, { settings, env, tls })
   const steady = createSteadyEnvelopes()
   const pods = context.pods

@@ -110,6 +110,8 @@ export interface Keeper {
   podGone(podUid: string): void
   /** Counts, for tests and status. */
   counts(): { readonly slots: number; readonly tokens: number; readonly leases: number }
+  /** Ends when no renewal or revocation is under way. */
+  idle(): Promise<void>
   /** Waits for calls under way, then forgets everything. Revokes nothing: the pods live on. */
   close(): Promise<void>
 }
@@ -460,6 +462,9 @@ export function createKeeper(options: KeeperOptions): Keeper {
         leases: all.flatMap((slot) => [...slot.entries.values()].filter((entry) => entry.leaseId !== ''))
           .length,
       }
+    },
+    async idle() {
+      while (running.size > 0) await Promise.all(running)
     },
     async close() {
       closed = true
