@@ -1,7 +1,7 @@
 /** Owns which token a fetch uses: the pod's login, or the operator's token for `identity: node` (vault section 7). */
 import { readFile } from 'node:fs/promises'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
-import type { BackendError, Host, ServiceAccountToken } from '../adapter.ts'
+import { BackendError, type Host, type ServiceAccountToken } from '../adapter.ts'
 import { login, type VaultToken } from './auth.ts'
 import type { Api, Connection } from './connection.ts'
 import { failed } from './failure.ts'
@@ -45,9 +45,16 @@ function withoutRole(): BackendError {
 }
 
 /** The SPC's audience; without one the flavour's name if the driver has it, else the API server's default. */
-function podToken(store: VaultStore, host: Host): Promise<ServiceAccountToken> {
+async function podToken(store: VaultStore, host: Host): Promise<ServiceAccountToken> {
   if (store.audience !== undefined) return host.token(store.audience)
-  return host.token(host.audiences.has(store.flavour) || !host.audiences.has('') ? store.flavour : '')
+  if (host.audiences.has(store.flavour)) return host.token(store.flavour)
+  try {
+    return await host.token('')
+  } catch (error) {
+    if (!(error instanceof BackendError)) throw error
+    // The better advice is to have the driver hand over a token that is good for this server only.
+    return host.token(store.flavour)
+  }
 }
 
 /** The operator's own token. Only for `identity: node`: no pod ever gets it by default. @throws BackendError */

@@ -1,64 +1,12 @@
 /** The conformance cases of vault.md (C1–C42), end to end: SPC parameters in, files, modes, versions or one error out. */
 import { createHmac } from 'node:crypto'
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { FINAL_CODE } from '../../../src/mount/errors.ts'
 import { objectVersion } from '../../../src/providers/vault/objects.ts'
-import {
-  errors,
-  leased,
-  secret,
-  secretV2,
-  startFakeVault,
-  type FakeOptions,
-  type FakeVault,
-} from './fake-vault.ts'
-import { createHarness, POD, type Harness, type HarnessOptions } from './harness.ts'
-
-const closing: (() => Promise<void>)[] = []
-afterEach(async () => {
-  for (const close of closing.splice(0)) await close()
-})
-
-async function fakeVault(options?: FakeOptions): Promise<FakeVault> {
-  const vault = await startFakeVault(options)
-  closing.push(() => vault.close())
-  return vault
-}
-
-/** A fake server and a harness whose operator lists it. */
-async function setUp(
-  options: HarnessOptions = {},
-): Promise<{
-  vault: FakeVault
-  h: Harness
-  spc: (objects: string, more?: Record<string, string>) => Record<string, string>
-}> {
-  const vault = await fakeVault()
-  const h = harness({ ...options, settings: { addresses: [vault.address], ...options.settings } })
-  const spc = (objects: string, more = {}) => ({
-    roleName: 'web',
-    vaultAddress: vault.address,
-    objects,
-    ...more,
-  })
-  return { vault, h, spc }
-}
-
-function harness(options: HarnessOptions): Harness {
-  const h = createHarness(options)
-  closing.push(() => h.close())
-  return h
-}
+import { errors, leased, secret, secretV2, type FakeVault } from './fake-vault.ts'
+import { fakeVault, harness, object, setUp } from './set-up.ts'
 
 const reads = (vault: FakeVault) => vault.calls.filter((call) => !call.path.endsWith('/login'))
-const object = (name: string, path: string, key?: string, more: readonly string[] = []): string =>
-  [
-    `- objectName: ${name}`,
-    `  secretPath: ${path}`,
-    ...(key === undefined ? [] : [`  secretKey: ${key}`]),
-    ...more.map((line) => `  ${line}`),
-    '',
-  ].join('\n')
 
 describe('file contents', () => {
   it('vault-01 a key of a KV v2 secret is written with its filePermission', async () => {
