@@ -21,6 +21,7 @@ import {
   span,
   suspect,
   USUAL_POLL_GAP_MS,
+  usualGap,
   type Span,
 } from './leases.ts'
 
@@ -373,7 +374,7 @@ export function createKeeper(options: KeeperOptions): Keeper {
       if (known) {
         const gap = now - known.lastPoll
         if (gap > SAME_POLL_MS) {
-          known.gapMs = gap
+          known.gapMs = usualGap(known.gapMs, gap)
           known.polls += 1
           known.lastPoll = now
           schedule()

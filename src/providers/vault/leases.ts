@@ -21,6 +21,14 @@ export interface Span {
 /** Kubelet republishes about this often; assumed until two polls have been seen. */
 export const USUAL_POLL_GAP_MS = 75_000
 
+/**
+ * What to take for the usual time between polls after one of `gapMs`. It may grow fourfold at once: a
+ * pause of hours says nothing about the polls after it.
+ */
+export function usualGap(knownMs: number, gapMs: number): number {
+  return Math.min(gapMs, 4 * knownMs)
+}
+
 export function span(now: number, seconds: number, renewable: boolean): Span {
   const durationMs = seconds * 1000
   const expiresAt = seconds === 0 ? Infinity : now + durationMs
@@ -41,7 +49,7 @@ export function expiringSpan(now: number, expiresAt: number): Span {
 }
 
 /** Time before the end at which a poll must bring a new secret, because the next poll could be too late. */
-export function margin(life: Span, pollGapMs: number): number {
+export function margin(life: Pick<Span, 'durationMs'>, pollGapMs: number): number {
   return Math.max(life.durationMs / 10, 2 * pollGapMs + 30_000)
 }
 
@@ -59,12 +67,15 @@ export function renewAt(life: Span, pollGapMs: number, spread = 0): number | und
 
 /** Whether a poll at `now` must fetch anew. `tokenEnd`: when the token that issued it certainly ends. */
 export function mustRefresh(life: Span, now: number, pollGapMs: number, tokenEnd = Infinity): boolean {
+  const end = Math.min(life.expiresAt, tokenEnd)
   if (life.reissueAt !== undefined) return now >= Math.min(life.reissueAt, tokenEnd)
-  const keep = margin(life, pollGapMs)
-  if (now + keep >= tokenEnd) return true
-  if (life.durationMs < keep && life.expiresAt !== Infinity) return true
+  if (end === Infinity) return false
+  const whole = Math.min(life.durationMs, tokenEnd - life.issuedAt)
+  const keep = margin({ durationMs: whole }, pollGapMs)
+  if (whole < keep) return true
   // While renewals are granted in full there is no end in sight, only a next renewal.
-  return life.renewable ? now >= life.expiresAt : now + keep >= life.expiresAt
+  const endless = life.renewable && tokenEnd === Infinity
+  return endless ? now >= end : now + keep >= end
 }
 
 /** Whether it can still be served when fetching anew fails. */
