@@ -399,6 +399,9 @@ export interface BackendContext {
 export interface PodWatch {
   /** False while the API cannot be asked: then nobody is reported as gone. */
   readonly watching: () => boolean
-  /** Calls with the UID of each pod that is gone from now on. Returns how to stop it. */
-  onGone(listener: (podUid: string) => void): () => void
+  /**
+   * Calls `listener` with the UID of each pod of `held` that is gone. Nothing is asked while `held` is
+   * empty. Returns how to stop it.
+   */
+  onGone(held: () => Iterable<string>, listener: (podUid: string) => void): () => void
 }

@@ -1,10 +1,9 @@
 /** Owns logging in with a service-account token, and the token's renewal and end (vault section 7). */
-import { isJsonObject } from '../../formats/exact-json.ts'
 import { formatGoJson, JsonNumber, type JsonValue } from '../../formats/json.ts'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import { send, type Api, type Connection } from './connection.ts'
 import { failed } from './failure.ts'
-import { parseEnvelope, ReplyError, type Envelope } from './response.ts'
+import { isJsonObject, parseEnvelope, ReplyError, type Envelope } from './response.ts'
 
 /** A Vault token and what the server said about it. */
 export interface VaultToken {

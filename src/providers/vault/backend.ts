@@ -1,7 +1,7 @@
 /** Owns the backend `vault`: refs in, values out, over one keeper of tokens and leases per process. */
 import { randomInt } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isJsonObject, JsonSyntaxError, parseExactJson } from '../../formats/exact-json.ts'
+import { JsonError, parseJson } from '../../formats/json-parse.ts'
 import { formatGoJson } from '../../formats/json.ts'
 import { silentMeter } from '../../telemetry/metrics.ts'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
@@ -31,7 +31,7 @@ import {
 } from './keeper.ts'
 import { expiringSpan, span, type Span } from './leases.ts'
 import { refKey, RequestError, requestMethod, requestPath } from './request.ts'
-import { parseEnvelope, type Envelope } from './response.ts'
+import { isJsonObject, parseEnvelope, type Envelope } from './response.ts'
 import { goBoolean, IGNORED_VARIABLES, settingsSchema, type VaultSettings } from './settings.ts'
 import { storeSchema, type VaultRef, type VaultStore } from './store.ts'
 import { createTlsFiles } from './tls.ts'
@@ -92,7 +92,10 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
     revoke: settings.leases.revoke,
     disuseMs: () => (pods?.watching() ? 0 : settings.leases.disuseSeconds * 1000),
   })
-  const stopWatching = pods?.onGone((podUid) => keeper.podGone(podUid))
+  const stopWatching = pods?.onGone(
+    () => keeper.pods(),
+    (podUid) => keeper.podGone(podUid),
+  )
   warnAtStart(context, settings)
 
   /** Calls that need no mount: the pod may be long gone when its lease is let go. */
@@ -297,10 +300,10 @@ function versioned(key: string, version: string): string {
 
 function bodyOf(text: string): string {
   try {
-    const body = parseExactJson(text)
+    const body = parseJson(text)
     if (isJsonObject(body)) return formatGoJson(body)
   } catch (error) {
-    if (!(error instanceof JsonSyntaxError)) throw error
+    if (!(error instanceof JsonError)) throw error
   }
   throw new RequestError('args.body is not a JSON object')
 }

@@ -107,6 +107,8 @@ export interface Keeper {
   /** What can be served when a call failed. */
   alive(slot: Slot, key: string): Entry | undefined
   keep(slot: Slot, key: string, entry: Entry): void
+  /** UIDs of the pods for which something is kept. */
+  pods(): Iterable<string>
   /** Revokes and forgets everything of a pod. */
   podGone(podUid: string): void
   /** Counts, for tests and status. */
@@ -452,6 +454,7 @@ export function createKeeper(options: KeeperOptions): Keeper {
       showGauges()
       schedule()
     },
+    pods: () => new Set([...slots.values()].map((slot) => slot.podUid)),
     podGone(podUid) {
       for (const slot of slots.values()) if (slot.podUid === podUid) drop(slot)
     },

@@ -2,9 +2,15 @@
  * Owns how a reply's body becomes a secret and how a secret becomes file bytes (vault sections 4.1
  * and 5). Pure; messages never quote the body.
  */
-import { isJsonObject, JsonSyntaxError, parseExactJson, type JsonObject } from '../../formats/exact-json.ts'
+import { JsonError, parseJson } from '../../formats/json-parse.ts'
 import { formatGoJson, JsonNumber, type JsonValue } from '../../formats/json.ts'
 import type { Flavour } from './store.ts'
+
+export type JsonObject = ReadonlyMap<string, JsonValue>
+
+export function isJsonObject(value: JsonValue | undefined): value is JsonObject {
+  return value instanceof Map
+}
 
 /** The members of a reply that the API defines, with the values that stand for "absent". */
 export interface Envelope {
@@ -96,16 +102,17 @@ export function parseEnvelope(body: Uint8Array): Envelope {
 }
 
 function parseBody(body: Uint8Array): JsonObject {
-  const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString()
-  if (text.trim() === '') throw new ReplyError('the reply is empty')
+  if (body.every((byte) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)))
+    throw new ReplyError('the reply is empty')
+  let root: JsonValue
   try {
-    const root = parseExactJson(text)
-    if (!isJsonObject(root)) throw new ReplyError('the reply is not a JSON object')
-    return root
+    root = parseJson(body)
   } catch (error) {
-    if (!(error instanceof JsonSyntaxError)) throw error
-    throw new ReplyError(`the reply is not JSON (${error.message})`)
+    if (!(error instanceof JsonError)) throw error
+    throw new ReplyError(`the reply is not JSON that we take (${error.message})`)
   }
+  if (!isJsonObject(root)) throw new ReplyError('the reply is not a JSON object')
+  return root
 }
 
 function isZero(envelope: Envelope): boolean {

@@ -79,7 +79,7 @@ export function testPodWatch(): TestPodWatch {
   const listeners = new Set<(uid: string) => void>()
   return {
     watching: () => true,
-    onGone(listener) {
+    onGone(_held, listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
     },

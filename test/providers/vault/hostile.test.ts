@@ -33,7 +33,7 @@ describe('replies that crash the vendor’s provider', () => {
       { json: { lease_duration: 'long', data: { k: 'v' } } },
       /lease_duration is not an integer/,
     ],
-    ['nesting without end', { text: '{"data":{"k":'.repeat(5000) }, /nested deeper/],
+    ['nesting without end', { text: '{"data":{"k":'.repeat(5000) }, /nested too deeply/],
     ['a reply cut short', { text: '{"data":{"k":"v"}}', cut: true }, /cut short/],
   ]
   it.each(odd)('4.1 %s is an error of this mount only', async (_name, reply, text) => {
