@@ -81,7 +81,9 @@ export async function startReviewer(): Promise<Reviewer> {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
-      const review = JSON.parse(Buffer.concat(chunks).toString()) as { spec: unknown }
+      const review = JSON.parse(Buffer.concat(chunks).toString()) as {
+        spec: { audiences?: readonly string[] }
+      }
       reviews.push(review)
       response.writeHead(201, { 'content-type': 'application/json' })
       response.end(
@@ -91,6 +93,8 @@ export async function startReviewer(): Promise<Reviewer> {
           spec: review.spec,
           status: {
             authenticated: true,
+            // The audience that this API server would accept by default, unless the review names some.
+            audiences: review.spec.audiences ?? ['openbao'],
             user: {
               username: 'system:serviceaccount:shop:web',
               uid: 'sa-uid',
