@@ -2,6 +2,8 @@
 import { X509Certificate } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { FINAL_CODE } from '../../src/mount/errors.ts'
+import { transitKeyService } from '../../src/providers/vault/transit.ts'
+import { silentLogger } from '../../src/telemetry/log.ts'
 import { PEER_PASSWORD, startPeer, type Peer } from '../peers/start.ts'
 import { describeWithPeers } from '../peers/suite.ts'
 import { createAuthority } from '../net/certificates.ts'
@@ -126,6 +128,31 @@ describeWithPeers('OpenBao', { programs: ['bao'] }, () => {
     expect((await h.mount(spc(object('p', 'transit/decrypt/app', 'plaintext', lines)))).files).toEqual({
       p: 'hello',
     })
+  })
+
+  it('sops A10 transit unwraps the data key of a SOPS document', async () => {
+    const plaintext = Buffer.alloc(32, 7).toString('base64')
+    const { data } = (await root.call('PUT', 'transit/encrypt/app', { plaintext })) as {
+      data: { ciphertext: string }
+    }
+    const h = harness()
+    const service = transitKeyService({
+      settings: { servers: [{ flavour: 'openbao', address: bao.address, role: 'web', authMount: 'jwt' }] },
+      log: silentLogger,
+      http: h.http,
+      env: {},
+    })
+    const entry = {
+      kind: 'hc_vault',
+      vaultAddress: bao.address,
+      enginePath: 'transit',
+      keyName: 'app',
+      enc: data.ciphertext,
+    } as const
+    expect(await service.unwrap(entry, h.host())).toEqual(Buffer.alloc(32, 7))
+    await expect(service.unwrap({ ...entry, keyName: 'other' }, h.host())).rejects.toThrow(
+      /encryption key not found|Code: 400/,
+    )
   })
 
   it.each(['leased', 'plain'])(

@@ -5,6 +5,7 @@ import { createPipeline, DEFAULT_LIMITS } from '../../../src/mount/pipeline.ts'
 import { compatPolicy } from '../../../src/mount/policy.ts'
 import { createResolver } from '../../../src/mount/resolver.ts'
 import { createHttpClient } from '../../../src/net/client.ts'
+import type { HttpClient } from '../../../src/net/http.ts'
 import {
   BackendError,
   type FileOutput,
@@ -55,6 +56,9 @@ export interface Harness {
   /** The failure of a mount that must not succeed. */
   failure(parameters: Readonly<Record<string, string>>, pod?: PodFacts): Promise<MountFailure>
   readonly clock: ManualClock
+  readonly http: HttpClient
+  /** A host of {@link POD} outside of a mount. */
+  host(): Host
   readonly backend: VaultBackend
   /** Everything logged, as text. */
   readonly logs: string[]
@@ -271,6 +275,8 @@ export function createHarness(options: HarnessOptions = {}): Harness {
       throw outcome instanceof Error ? outcome : new Error('the mount succeeded')
     },
     clock,
+    http,
+    host: () => host(POD, AbortSignal.timeout(20_000)),
     backend,
     logs,
     figures,
