@@ -20,15 +20,8 @@ import { renewLease, renewToken, revokeLease, revokeToken, type VaultToken } fro
 import { connectionTo, send, type Api, type Connection } from './connection.ts'
 import { failed } from './failure.ts'
 import { nodeToken, podLogin } from './identity.ts'
-import {
-  createKeeper,
-  type Clock,
-  type Entry,
-  type Hold,
-  type Keeper,
-  type Slot,
-  type SlotCalls,
-} from './keeper.ts'
+import { createKeeper, type Keeper } from './keeper.ts'
+import type { Clock, Entry, Hold, Slot, SlotCalls } from './slots.ts'
 import { expiringSpan, span, type Span } from './leases.ts'
 import { refKey, RequestError, requestMethod, requestPath } from './request.ts'
 import { isJsonObject, parseEnvelope, type Envelope } from './response.ts'

@@ -17,7 +17,7 @@ import {
 } from '../../../src/providers/adapter.ts'
 import { createVaultBackend, type VaultBackend } from '../../../src/providers/vault/backend.ts'
 import { openbaoDialect, vaultDialect } from '../../../src/providers/vault/dialect.ts'
-import type { Clock } from '../../../src/providers/vault/keeper.ts'
+import type { Clock } from '../../../src/providers/vault/slots.ts'
 import { settingsSchema } from '../../../src/providers/vault/settings.ts'
 import { silentAudit } from '../../../src/telemetry/audit.ts'
 import type { LogFields, Logger } from '../../../src/telemetry/log.ts'
