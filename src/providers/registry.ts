@@ -2,7 +2,8 @@
 import * as v from 'valibot'
 import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { Adapter, Backend, BackendFactory, Dialect } from './adapter.ts'
+import type { Meter } from '../telemetry/metrics.ts'
+import type { Adapter, Backend, BackendFactory, Dialect, PodWatch } from './adapter.ts'
 
 /** An adapter that is imported when one of its names is first used. */
 export interface AdapterEntry {
@@ -16,6 +17,7 @@ export interface AdapterEntry {
 /** What ships with Keyferry. */
 export const BUILT_IN: readonly AdapterEntry[] = [
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
+  { dialects: ['vault', 'openbao'], backends: ['vault'], load: () => import('./vault/adapter.ts') },
 ]
 
 export interface RegistryOptions {
@@ -25,6 +27,8 @@ export interface RegistryOptions {
   readonly log: Logger
   readonly http: HttpClient
   readonly env: Readonly<Record<string, string | undefined>>
+  readonly meter?: Meter
+  readonly pods?: PodWatch
 }
 
 /** A setting under `backends.<kind>` that cannot be used. */
@@ -79,6 +83,8 @@ export function createRegistry(options: RegistryOptions): Registry {
       log: options.log.with({ backend: kind }),
       http: options.http,
       env: options.env,
+      ...(options.meter && { meter: options.meter }),
+      ...(options.pods && { pods: options.pods }),
     })
   }
 
