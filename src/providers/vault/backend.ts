@@ -52,8 +52,8 @@ const realParts: BackendParts = {
   spread: () => randomInt(-1000, 1001) / 1000,
 }
 
-/** Requests of one mount that run at the same time (section 3.1). */
-const CONCURRENCY = 4
+/** Requests of one mount that run at the same time: twenty objects cost one round trip (design.md section 7). */
+const CONCURRENCY = 32
 /** Longest time for a renewal or revocation. */
 const BACKGROUND_TIMEOUT_MS = 20_000
 

@@ -45,6 +45,8 @@ export interface FakeVault {
   auth: Readonly<Record<string, unknown>>
   /** Seconds that renewals grant; undefined grants what is asked for. */
   granted: number | undefined
+  /** Answers wait for this, call by call. */
+  gate: (call: FakeCall) => Promise<void>
   close(): Promise<void>
 }
 
@@ -142,7 +144,7 @@ export async function startFakeVault(options: FakeOptions = {}): Promise<FakeVau
         body,
       }
       calls.push(call)
-      send(response, answer(call))
+      void vault.gate(call).then(() => send(response, answer(call)))
     })
   }
 
@@ -161,6 +163,7 @@ export async function startFakeVault(options: FakeOptions = {}): Promise<FakeVau
     tokens,
     auth: {},
     granted: undefined,
+    gate: () => Promise.resolve(),
     close: async () => {
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
