@@ -1,9 +1,10 @@
 /** Owns how an envelope becomes a value: what is refused, what has an end, and which bytes stay the same (vault sections 4, 6, 9). */
 import { createHmac, randomBytes, X509Certificate } from 'node:crypto'
 import { formatGoJson, JsonNumber, type JsonValue } from '../../formats/json.ts'
-import type { BackendError } from '../adapter.ts'
+import { SecretBytes } from '../../telemetry/secret-bytes.ts'
+import type { BackendError, Value } from '../adapter.ts'
 import { failed } from './failure.ts'
-import { envelopeText, parseEnvelope, ReplyError, secretData, type Envelope } from './response.ts'
+import { envelopeText, parseEnvelope, ReplyError, secretData, valueText, type Envelope } from './response.ts'
 import type { Flavour, VaultRef } from './store.ts'
 
 /** The envelope of a reply that holds a secret. @throws BackendError saying why it holds none. */
@@ -61,15 +62,17 @@ export function writtenExpiry(envelope: Envelope): number | undefined {
   }
 }
 
-/** File bytes before selection. */
-export function valueBytes(ref: VaultRef, flavour: Flavour, envelope: Envelope): Buffer {
-  const text =
-    ref.shape === 'envelope'
-      ? envelopeText(envelope, flavour)
-      : formatGoJson(secretData(envelope.data ?? new Map<string, JsonValue>()))
-  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
-  bytes.write(text)
-  return bytes
+/** The envelope as secret bytes of its own. */
+export function envelopeBytes(flavour: Flavour, envelope: Envelope): SecretBytes {
+  return SecretBytes.copyOf(envelopeText(envelope, flavour))
+}
+
+/** What a ref's value holds. For the keyferry dialect also one part per key, as `secretKey` would give it. */
+export function valueOf(ref: VaultRef, flavour: Flavour, envelope: Envelope): Pick<Value, 'bytes' | 'parts'> {
+  if (ref.shape === 'envelope') return { bytes: envelopeBytes(flavour, envelope) }
+  const data = secretData(envelope.data ?? new Map<string, JsonValue>())
+  const parts = [...data].map(([name, value]) => ({ name, bytes: SecretBytes.copyOf(valueText(value)) }))
+  return { bytes: SecretBytes.copyOf(formatGoJson(data)), parts }
 }
 
 /** Keeps a whole-response file the same while its data is: `request_id` differs at each call (section 6). */

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { JsonError, parseJson } from '../../formats/json-parse.ts'
 import { formatGoJson } from '../../formats/json.ts'
 import { silentMeter } from '../../telemetry/metrics.ts'
-import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import {
   BackendError,
   PlanError,
@@ -15,7 +14,7 @@ import {
   type RefItem,
   type Value,
 } from '../adapter.ts'
-import { createSteadyEnvelopes, secretEnvelope, valueBytes, writtenExpiry } from './answers.ts'
+import { createSteadyEnvelopes, secretEnvelope, envelopeBytes, valueOf, writtenExpiry } from './answers.ts'
 import { renewLease, renewToken, revokeLease, revokeToken, type VaultToken } from './auth.ts'
 import { connectionTo, send, type Api, type Connection } from './connection.ts'
 import { failed } from './failure.ts'
@@ -24,7 +23,7 @@ import { createKeeper, type Keeper } from './keeper.ts'
 import type { Clock, Entry, Hold, Slot, SlotCalls } from './slots.ts'
 import { expiringSpan, span, type Span } from './leases.ts'
 import { refKey, RequestError, requestMethod, requestPath } from './request.ts'
-import { isJsonObject, parseEnvelope, type Envelope } from './response.ts'
+import { isJsonObject, parseEnvelope, printable, type Envelope } from './response.ts'
 import { goBoolean, IGNORED_VARIABLES, settingsSchema, type VaultSettings } from './settings.ts'
 import { storeSchema, type VaultRef, type VaultStore } from './store.ts'
 import { createTlsFiles } from './tls.ts'
@@ -148,18 +147,20 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
   async function issue(mount: Mount, ref: VaultRef, key: string): Promise<Value> {
     const { status, body, hold } = await ask(mount, ref)
     const envelope = secretEnvelope(ref, status, body)
+    const { flavour } = mount.store
     const now = clock.now()
+    for (const warning of envelope.warnings ?? [])
+      mount.host.log.info('the Vault server warns', { warning: printable(warning) })
     const life = lifeOf(ref, envelope, now, mount.connection.agent)
     if (life === undefined) {
       const known =
         ref.shape === 'envelope' ? steady.steady(JSON.stringify([mount.sharedKey, key]), envelope) : envelope
-      return { bytes: owned(valueBytes(ref, mount.store.flavour, known)), version: '' }
+      return { ...valueOf(ref, flavour, known), version: '' }
     }
-    const { flavour } = mount.store
     const entry: Entry = {
       hold,
       leaseId: envelope.leaseId,
-      body: owned(valueBytes({ ...ref, shape: 'envelope' }, flavour, envelope)),
+      body: envelopeBytes(flavour, envelope),
       life,
     }
     const value = keptValue(ref, mount, entry)
@@ -168,12 +169,8 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
   }
 
   function keptValue(ref: VaultRef, mount: Mount, entry: Entry): Value {
-    const bytes = entry.body.reveal()
     return {
-      bytes:
-        ref.shape === 'envelope'
-          ? SecretBytes.copyOf(bytes)
-          : owned(valueBytes(ref, mount.store.flavour, parseEnvelope(bytes))),
+      ...valueOf(ref, mount.store.flavour, parseEnvelope(entry.body.reveal())),
       version: '',
       // The keeper has it: a second cache would hand one pod's lease to another.
       expiresAt: new Date(clock.now()),
@@ -222,12 +219,6 @@ interface Mount {
   readonly logIn: () => Promise<VaultToken>
   /** Names identity and store, without the pod. */
   readonly sharedKey: string
-}
-
-function owned(bytes: Buffer): SecretBytes {
-  const secret = SecretBytes.copyOf(bytes)
-  bytes.fill(0)
-  return secret
 }
 
 /** How long an answer stays good; undefined when it must be asked for at each poll. */

@@ -42,7 +42,7 @@ export async function renewSlot(slot: Slot, renewing: Renewing): Promise<void> {
     const call = (): Promise<number> => slot.calls.renewLease(entry.hold.token, entry.leaseId, seconds)
     const { life, ok } = await afterRenewal(entry.life, renewing, call)
     entry.life = life
-    renewing.event(ok ? 'renewed' : 'renewal-failed')
+    renewing.event(!ok ? 'renewal-failed' : life.renewable ? 'renewed' : 'capped')
   }
 }
 

@@ -162,7 +162,7 @@ export function parseFailure(body: Uint8Array): Failure {
 const MAX_TEXT = 300
 
 /** A server's text on one line, of bounded length: it goes into events and logs. */
-function printable(text: string): string {
+export function printable(text: string): string {
   const flat = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim()
   return flat.length > MAX_TEXT ? `${flat.slice(0, MAX_TEXT)}…` : flat
 }
