@@ -47,19 +47,19 @@ describeWithPeers('keyferry mount with OpenBao', { programs: ['bao'] }, () => {
     attributes: readonly string[],
   ): Promise<{ target: string; output: string }> {
     const target = mkdtempSync(join(scratch, 'target-'))
+    const options = {
+      '-f': join(ROOT, 'examples/vault', example),
+      '--target': target,
+      '--config': join(scratch, 'node.yaml'),
+      '--service-account': 'web',
+    }
+    const tokens = ['vault', 'openbao'].map((audience) => `${audience}=${join(scratch, audience)}`)
     const args = [
       join(ROOT, 'src/cli.ts'),
       'mount',
-      ...[
-        '-f',
-        join(ROOT, 'examples/vault', example),
-        '--target',
-        target,
-        '--config',
-        join(scratch, 'node.yaml'),
-      ],
-      ...['--service-account', 'web', '--json'],
-      ...['--token', `vault=${join(scratch, 'vault')}`, '--token', `openbao=${join(scratch, 'openbao')}`],
+      '--json',
+      ...Object.entries(options).flat(),
+      ...tokens.flatMap((token) => ['--token', token]),
       ...attributes.flatMap((attribute) => ['--volume-attribute', attribute]),
     ]
     const { stdout } = await promisify(execFile)(process.execPath, args)
