@@ -7,7 +7,6 @@ import { createPipeline } from '../mount/pipeline.ts'
 import { compatPolicy } from '../mount/policy.ts'
 import { createResolver } from '../mount/resolver.ts'
 import { loadVersionKey } from '../mount/version-key.ts'
-import { keyedDigest } from '../mount/versions.ts'
 import { createPodWatch } from '../kubernetes/pod-watch.ts'
 import { createHttpClient } from '../net/client.ts'
 import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
@@ -58,7 +57,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       http,
       env: options.env,
       meter,
-      ...(pods && { pods }),
+      pods,
     })
     await made.check()
     return made
@@ -93,7 +92,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     addresses: async (source) =>
       (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
     policy: compatPolicy,
-    digest: keyedDigest(versionKey),
+    versionKey,
     limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
     audit: options.audit,
     meter,

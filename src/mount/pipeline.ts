@@ -12,7 +12,6 @@ import { render } from './render.ts'
 import { report, reportRefusal } from './report.ts'
 import type { MountRequest } from './request.ts'
 import type { Caller, Resolver } from './resolver.ts'
-import type { Digest } from './versions.ts'
 
 /** Warnings remembered as told. */
 const MAX_WARNED = 1000
@@ -35,7 +34,8 @@ export interface PipelineOptions {
   /** Host names or URLs that a fetch would call, as far as the SPC decides them. */
   readonly addresses: (source: Source) => Promise<readonly string[]>
   readonly policy: Policy
-  readonly digest: Digest
+  /** The node's key for versions that a store does not give. */
+  readonly versionKey: Uint8Array
   readonly limits: MountLimits
   readonly audit: Audit
   readonly meter: Meter
@@ -45,7 +45,11 @@ export interface PipelineOptions {
 /** Makes the function that the server calls for each Mount. It keeps nothing between mounts but what the resolver caches. */
 export function createPipeline(options: PipelineOptions): MountPipeline {
   const planner = createPlanner(options.limits)
-  const rendering = { digest: options.digest, maxFileBytes: options.limits.maxFileBytes, log: options.log }
+  const rendering = {
+    versionKey: options.versionKey,
+    maxFileBytes: options.limits.maxFileBytes,
+    log: options.log,
+  }
 
   /** A volume is published again every minute: each warning about a class is logged once, not each time. */
   const warned = new Set<string>()

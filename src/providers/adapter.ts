@@ -373,6 +373,7 @@ export interface Backend<Store = unknown, Ref = unknown> {
 export interface Adapter {
   readonly dialects?: readonly Dialect[]
   readonly backends?: readonly BackendFactory[]
+  readonly keyServices?: readonly KeyServiceFactory[]
 }
 
 export interface BackendFactory {
@@ -380,6 +381,28 @@ export interface BackendFactory {
   /** Shape of `backends.<kind>` in the configuration file. Default: no settings. */
   readonly settingsSchema?: GenericSchema
   create(context: BackendContext): Backend
+}
+
+/** Unwraps the data keys of documents that a vendor's key service protects (sops A10). */
+export interface KeyService {
+  /** Kind of the documents' entries, e.g. `hc_vault`. */
+  readonly kind: string
+  /**
+   * The plaintext of an entry, asked for with the host's identity. Everything in the entry is hostile:
+   * nothing may be sent to an address that the operator has not listed.
+   * @param version version of the tool that wrote the document
+   * @throws BackendError
+   */
+  unwrap(entry: { readonly kind: string }, host: Host, version: string): Promise<Buffer>
+}
+
+export interface KeyServiceFactory {
+  /** Kind of the documents' entries that it unwraps. */
+  readonly kind: string
+  /** Key below `backends` in the configuration. The service is on only where that key is present. */
+  readonly settingsName: string
+  readonly settingsSchema: GenericSchema
+  create(context: BackendContext): KeyService
 }
 
 /** What a backend is made from, once for the process. */
@@ -390,9 +413,11 @@ export interface BackendContext {
   readonly http: HttpClient
   /** Environment of the process: only for variables that the vendor's spec lists. */
   readonly env: Readonly<Record<string, string | undefined>>
-  readonly meter?: Meter
+  readonly meter: Meter
   /** News of this node's pods, for what must be given back. Absent without a Kubernetes API. */
   readonly pods?: PodWatch
+  /** The service for entries of `kind`; `undefined` where the operator has not switched it on. */
+  keyService(kind: string): Promise<KeyService | undefined>
 }
 
 /** Says when pods of this node are gone. */

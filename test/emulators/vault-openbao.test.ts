@@ -3,7 +3,6 @@ import { X509Certificate } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { FINAL_CODE } from '../../src/mount/errors.ts'
 import { transitKeyService } from '../../src/providers/vault/transit.ts'
-import { silentLogger } from '../../src/telemetry/log.ts'
 import { PEER_PASSWORD, startPeer, type Peer } from '../peers/start.ts'
 import { describeWithPeers } from '../peers/suite.ts'
 import { createAuthority } from '../net/certificates.ts'
@@ -16,6 +15,7 @@ import {
 } from '../providers/vault/harness.ts'
 import { object } from '../providers/vault/set-up.ts'
 import { admin, enableJwtAuth, issuer, startReviewer, type Admin, type Reviewer } from './openbao-client.ts'
+import { backendContext } from '../support/backend-context.ts'
 
 describeWithPeers('OpenBao', { programs: ['bao'] }, () => {
   const keys = issuer()
@@ -136,12 +136,12 @@ describeWithPeers('OpenBao', { programs: ['bao'] }, () => {
       data: { ciphertext: string }
     }
     const h = harness()
-    const service = transitKeyService({
-      settings: { servers: [{ flavour: 'openbao', address: bao.address, role: 'web', authMount: 'jwt' }] },
-      log: silentLogger,
-      http: h.http,
-      env: {},
-    })
+    const service = transitKeyService(
+      backendContext({
+        settings: { servers: [{ flavour: 'openbao', address: bao.address, role: 'web', authMount: 'jwt' }] },
+        http: h.http,
+      }),
+    )
     const entry = {
       kind: 'hc_vault',
       vaultAddress: bao.address,

@@ -2,5 +2,10 @@
 import type { Adapter } from '../adapter.ts'
 import { vaultFactory } from './backend.ts'
 import { openbaoDialect, vaultDialect } from './dialect.ts'
+import { transitFactory } from './transit.ts'
 
-export const adapter: Adapter = { dialects: [vaultDialect, openbaoDialect], backends: [vaultFactory] }
+export const adapter: Adapter = {
+  dialects: [vaultDialect, openbaoDialect],
+  backends: [vaultFactory],
+  keyServices: [transitFactory],
+}

@@ -3,7 +3,6 @@ import { randomInt } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { JsonError, parseJson } from '../../formats/json-parse.ts'
 import { formatGoJson } from '../../formats/json.ts'
-import { silentMeter } from '../../telemetry/metrics.ts'
 import {
   BackendError,
   PlanError,
@@ -79,7 +78,7 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
   const keeper = createKeeper({
     clock,
     log,
-    meter: context.meter ?? silentMeter,
+    meter: context.meter,
     spread: parts.spread,
     revoke: settings.leases.revoke,
     disuseMs: () => (pods?.watching() ? 0 : settings.leases.disuseSeconds * 1000),

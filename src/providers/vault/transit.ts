@@ -6,7 +6,13 @@ import * as v from 'valibot'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatGoJson } from '../../formats/json.ts'
 import type { SecretBytes } from '../../telemetry/secret-bytes.ts'
-import { BackendError, type BackendContext, type Host } from '../adapter.ts'
+import {
+  BackendError,
+  type BackendContext,
+  type Host,
+  type KeyService,
+  type KeyServiceFactory,
+} from '../adapter.ts'
 import { connectionTo, parseAddress, send, type Api, type Connection } from './connection.ts'
 import { failed } from './failure.ts'
 import { nodeToken, podLogin } from './identity.ts'
@@ -37,10 +43,18 @@ export interface TransitEntry {
   readonly enc: string
 }
 
-export interface TransitKeyService {
+export interface TransitKeyService extends KeyService {
   readonly kind: 'hc_vault'
   /** The plaintext of an entry. @throws BackendError */
   unwrap(entry: TransitEntry, host: Host): Promise<Buffer>
+}
+
+/** Switched on by `backends.vault-transit`. */
+export const transitFactory: KeyServiceFactory = {
+  kind: 'hc_vault',
+  settingsName: 'vault-transit',
+  settingsSchema: transitSettingsSchema,
+  create: (context) => transitKeyService(context),
 }
 
 /** Used when the server says that a token never ends. */

@@ -8,10 +8,8 @@ import { createHttpClient } from '../../../src/net/client.ts'
 import type { HttpClient } from '../../../src/net/http.ts'
 import {
   BackendError,
-  type FileOutput,
   type Host,
   type Identity,
-  type Plan,
   type PodFacts,
   type PodWatch,
 } from '../../../src/providers/adapter.ts'
@@ -23,6 +21,7 @@ import { silentAudit } from '../../../src/telemetry/audit.ts'
 import type { LogFields, Logger } from '../../../src/telemetry/log.ts'
 import type { Meter } from '../../../src/telemetry/metrics.ts'
 import { SecretBytes } from '../../../src/telemetry/secret-bytes.ts'
+import { backendContext } from '../../support/backend-context.ts'
 
 export const POD: PodFacts = { name: 'web-0', namespace: 'shop', uid: 'uid-1', serviceAccount: 'web' }
 
@@ -165,21 +164,19 @@ export function createHarness(options: HarnessOptions = {}): Harness {
   })
   const clock = options.realTime ? realClock : manual
   const backend: VaultBackend = createVaultBackend(
-    {
+    backendContext({
       settings: parse(settingsSchema, options.settings ?? {}),
       log,
       http,
       env: options.env ?? {},
       meter,
       ...(options.watch && { pods: options.watch }),
-    },
+    }),
     { clock, pause: () => pause(1), spread: () => 0 },
   )
   const tokens = new Map(Object.entries(options.tokens ?? { vault: 'jwt-of-pod', openbao: 'jwt-of-pod' }))
   const provider = options.provider ?? 'vault'
   const dialect = provider === 'vault' ? vaultDialect : openbaoDialect
-  const key = options.versionKey ?? Buffer.alloc(32, 'k')
-  let plan: Plan = { outputs: [] }
 
   const host = (pod: PodFacts, signal: AbortSignal): Host => ({
     pod,
@@ -225,10 +222,7 @@ export function createHarness(options: HarnessOptions = {}): Harness {
     }),
     addresses: () => Promise.resolve([]),
     policy: compatPolicy,
-    digest: (path, contents) => {
-      const output = plan.outputs.find((one): one is FileOutput => one.kind === 'file' && one.path === path)
-      return output?.version?.({ key, contents, value: contents }) ?? ''
-    },
+    versionKey: options.versionKey ?? Buffer.alloc(32, 'k'),
     limits: DEFAULT_LIMITS,
     audit: silentAudit,
     meter,
@@ -236,17 +230,7 @@ export function createHarness(options: HarnessOptions = {}): Harness {
     now: () => clock.now(),
   })
 
-  /** The digest needs the outputs of the mount at hand; a faulty SPC has none. */
-  const planned = (parameters: ReadonlyMap<string, string>, pod: PodFacts): Plan => {
-    try {
-      return dialect.plan({ pod, parameters, nodePublishKeys: new Set(), defaultMode: 0o644, provider })
-    } catch {
-      return { outputs: [] }
-    }
-  }
-
   const mount: Harness['mount'] = async (parameters, pod = POD) => {
-    plan = planned(new Map(Object.entries(parameters)), pod)
     const answer = await pipeline(
       {
         pod,

@@ -9,6 +9,7 @@ import { SecretBytes } from '../../../src/telemetry/secret-bytes.ts'
 import { errors, secret, type FakeVault } from './fake-vault.ts'
 import { POD } from './harness.ts'
 import { fakeVault } from './set-up.ts'
+import { backendContext } from '../../support/backend-context.ts'
 
 const http = createHttpClient({ rules: { refused: [] } })
 afterAll(() => http.close())
@@ -41,12 +42,12 @@ function testHost(more: Partial<Host> = {}): Host {
 }
 
 const service = (vault: FakeVault, more: Record<string, unknown> = {}) =>
-  transitKeyService({
-    settings: { servers: [{ address: vault.address, role: 'sops' }], ...more },
-    log: silentLogger,
-    http,
-    env: {},
-  })
+  transitKeyService(
+    backendContext({
+      settings: { servers: [{ address: vault.address, role: 'sops' }], ...more },
+      http,
+    }),
+  )
 
 const entry = (vault: FakeVault, more: Partial<TransitEntry> = {}): TransitEntry => ({
   kind: 'hc_vault',
