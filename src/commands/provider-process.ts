@@ -10,6 +10,7 @@ import { loadVersionKey } from '../mount/version-key.ts'
 import { createPodWatch } from '../kubernetes/pod-watch.ts'
 import { createHttpClient } from '../net/client.ts'
 import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
+import { DEFAULT_ADMISSION } from '../server/admission.ts'
 import { startServer, type RunningServer, type ServerLimits, type ServerOptions } from '../server/server.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -130,8 +131,17 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   }
 }
 
-function serverLimits({ limits }: Config): Partial<ServerLimits> {
+/** A namespace may hold three quarters of the slots, so that one whose store hangs leaves room for others (T18). */
+const NAMESPACE_SHARE = 0.75
+
+/** What the configuration's `limits` mean to the server. */
+export function serverLimits({ limits }: Config): Partial<ServerLimits> {
   return {
+    admission: {
+      ...DEFAULT_ADMISSION,
+      running: limits.running,
+      runningPerNamespace: Math.ceil(limits.running * NAMESPACE_SHARE),
+    },
     budgetMs: limits.budget,
     maxResponseBytes: limits.responseBytes,
     responseBytes: limits.inFlightBytes,

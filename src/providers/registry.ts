@@ -18,6 +18,11 @@ export interface AdapterEntry {
 
 /** What ships with Keyferry. */
 export const BUILT_IN: readonly AdapterEntry[] = [
+  {
+    dialects: ['aws'],
+    backends: ['aws-parameter-store', 'aws-secrets-manager'],
+    load: () => import('./aws/adapter.ts'),
+  },
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
   {
     dialects: ['vault', 'openbao'],
