@@ -7,6 +7,7 @@ import { createPipeline } from '../mount/pipeline.ts'
 import { compatPolicy } from '../mount/policy.ts'
 import { createResolver } from '../mount/resolver.ts'
 import { loadVersionKey } from '../mount/version-key.ts'
+import { createPodWatch } from '../kubernetes/pod-watch.ts'
 import { createHttpClient } from '../net/client.ts'
 import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
 import { DEFAULT_ADMISSION } from '../server/admission.ts'
@@ -44,6 +45,10 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   const { config } = loaded
   const http = createHttpClient({ rules: { refused: apiServerNames(options.env) } })
   const reads = createKubernetesReads(config, http, options.env)
+  const pods =
+    reads.client && reads.nodeName !== undefined
+      ? createPodWatch({ client: reads.client, node: reads.nodeName, log })
+      : undefined
   const registry = await placed(loaded, async () => {
     const added = await outOfTree(config.adapters, (specifier) => import(specifier))
     const made = createRegistry({
@@ -53,6 +58,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       http,
       env: options.env,
       meter,
+      pods,
     })
     await made.check()
     return made

@@ -25,6 +25,12 @@ export const BUILT_IN: readonly AdapterEntry[] = [
     load: () => import('./aws/adapter.ts'),
   },
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
+  {
+    dialects: ['vault', 'openbao'],
+    backends: ['vault'],
+    keyServices: { hc_vault: 'vault-transit' },
+    load: () => import('./vault/adapter.ts'),
+  },
 ]
 
 export interface RegistryOptions {
