@@ -168,7 +168,7 @@ describe('the command line of the DaemonSet', () => {
   it('T14 counts a connection that does not speak HTTP/2', async () => {
     const running = await start(process.execPath, here('sockets'))
     const intruder = createConnection(running.ready.sockets[0] ?? '')
-    intruder.on('error', () => {})
+    intruder.resume().on('error', () => {})
     intruder.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
     await once(intruder, 'close')
     expect((await reply(running.ready.adminPort, '/metrics')).text).toContain(
