@@ -111,6 +111,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
         pipeline,
         limits: serverLimits(config),
         log,
+        onRefusedConnection: () => meter.count('keyferry_connections_refused_total', { reason: 'protocol' }),
         onMount: (report) => {
           meter.count('keyferry_mounts_total', { provider: report.provider, outcome: report.outcome })
           meter.time('keyferry_mount_seconds', report.durationMs / 1000, { provider: report.provider })

@@ -329,7 +329,7 @@ export interface Host {
   nodeLabel(name: string): Promise<string | undefined>
   /**
    * A session for this identity and `key`: opened once however many mounts ask, kept until near
-   * expiry. Sessions of different identities never meet. A failure to open is not kept.
+   * expiry. The first part of `key` is the vendor's name, so that its backends can share a session. Sessions of different identities never meet. A failure to open is not kept.
    */
   session<S>(key: readonly string[], open: () => Promise<OpenedSession<S>>): Promise<S>
   /** Drops a session that the store no longer accepts. */

@@ -21,6 +21,7 @@ export const BUILT_IN: readonly AdapterEntry[] = [
   {
     dialects: ['aws'],
     backends: ['aws-parameter-store', 'aws-secrets-manager'],
+    keyServices: { kms: 'aws-kms' },
     load: () => import('./aws/adapter.ts'),
   },
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },

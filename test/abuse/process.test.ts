@@ -88,7 +88,7 @@ describe('T24 memory of the process', () => {
     ['--inspect=127.0.0.1:0'],
     ['--heapsnapshot-signal=SIGUSR2'],
     ['--report-on-signal'],
-    ['--cpu-prof'],
+    ['--abort-on-uncaught-exception'],
   ])('T24 keyferry serve does not start with %s', async (flag) => {
     const said = await refusal({ nodeFlags: [flag], env: { NODE_V8_COVERAGE: '' } })
     expect(said).toContain(`${flag.split('=')[0]} opens the memory of the process`)

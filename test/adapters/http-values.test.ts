@@ -35,7 +35,7 @@ interface Mounted {
 /** `keyferry mount` of a class that names `keys`, with the shipped bundle and the example as an adapter. */
 async function mount(
   keys: string,
-  options: { readonly settings?: object; readonly token?: string | 'none' } = {},
+  options: { readonly settings?: object; /** `none` hands over no token. */ readonly token?: string } = {},
 ): Promise<Mounted> {
   writeFileSync(
     join(folder, 'config.yaml'),

@@ -1,7 +1,9 @@
 /** The image without a container engine: its recipe against the repository, its root file system started for real. */
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
+import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
@@ -63,14 +65,18 @@ async function start(
   return started
 }
 
-function status(port: number, path: string): Promise<number | undefined> {
+function reply(port: number, path: string): Promise<{ status: number | undefined; text: string }> {
   return new Promise((resolve, reject) => {
-    get({ host: '127.0.0.1', port, path }, (reply) => {
-      reply.resume()
-      resolve(reply.statusCode)
+    get({ host: '127.0.0.1', port, path }, (answer) => {
+      let text = ''
+      answer.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+      answer.on('end', () => resolve({ status: answer.statusCode, text }))
     }).on('error', reject)
   })
 }
+
+const status = async (port: number, path: string): Promise<number | undefined> =>
+  (await reply(port, path)).status
 
 async function runtimeAt(socket: string): Promise<string> {
   const client = connectProvider(socket)
@@ -159,10 +165,21 @@ describe('the command line of the DaemonSet', () => {
     expect(await running.stop()).toMatchObject({ code: 0 })
   })
 
+  it('T14 counts a connection that does not speak HTTP/2', async () => {
+    const running = await start(process.execPath, here('sockets'))
+    const intruder = createConnection(running.ready.sockets[0] ?? '')
+    intruder.resume().on('error', () => {})
+    intruder.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
+    await once(intruder, 'close')
+    expect((await reply(running.ready.adminPort, '/metrics')).text).toContain(
+      'keyferry_connections_refused_total{reason="protocol"} 1',
+    )
+  })
+
   it('T24 SIGUSR1 opens no debugger, as it does in a process without the flag', async () => {
     const running = await start(process.execPath, here('a'))
-    const flagless = here('b').filter((arg) => arg !== '--disable-sigusr1')
-    const control = await start(process.execPath, ['--inspect-port=0', ...flagless])
+    const idle = 'process.stdout.write(\'{"msg":"ready"}\\n\'); setInterval(() => {}, 1000)'
+    const control = await start(process.execPath, ['--inspect-port=0', '--eval', idle])
     for (const one of [running, control]) one.signal('SIGUSR1')
     await vi.waitFor(() => expect(control.log()).toContain('Debugger listening'), { timeout: 10_000 })
     expect(running.running()).toBe(true)

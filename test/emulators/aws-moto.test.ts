@@ -10,7 +10,6 @@ import {
 import { LabelParameterVersionCommand, PutParameterCommand, SSMClient } from '@aws-sdk/client-ssm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { kmsKeyService } from '../../src/providers/aws/kms.ts'
-import { silentLogger } from '../../src/telemetry/log.ts'
 import { startPeer } from '../peers/start.ts'
 import type { Peer } from '../peers/start.ts'
 import { describeWithPeers } from '../peers/suite.ts'
@@ -18,6 +17,7 @@ import { FakeCluster } from '../providers/aws/fake-identity.ts'
 import { objects, spc } from '../providers/aws/fixtures.ts'
 import { createMounts, tokenText } from '../providers/aws/mounts.ts'
 import type { Mounts } from '../providers/aws/mounts.ts'
+import { backendContext } from '../support/backend-context.ts'
 import { testHost, testHttp } from '../support/test-host.ts'
 import type { TestHostOptions } from '../support/test-host.ts'
 
@@ -183,12 +183,9 @@ describeWithPeers('aws over moto', { programs: ['moto-python'] }, () => {
     const sealed = { KeyId: arn, Plaintext: key.toString('base64'), EncryptionContext: { team: 'pay' } }
     const { CiphertextBlob: enc } = (await kms('Encrypt', sealed)) as unknown as { CiphertextBlob: string }
     const http = testHttp()
-    const service = kmsKeyService({
-      settings: { endpoint: moto.address, stsEndpoint: moto.address },
-      log: silentLogger,
-      http,
-      env: {},
-    })
+    const service = kmsKeyService(
+      backendContext({ settings: { endpoint: moto.address, stsEndpoint: moto.address }, http }),
+    )
     const tokens = JSON.parse(tokenText(cluster, {}, ['sts.amazonaws.com'])) as TestHostOptions['tokens']
     const host = testHost({ http, tokens: tokens!, annotations: { 'eks.amazonaws.com/role-arn': ROLE } })
     const entry = { kind: 'kms' as const, arn, role: '', enc, context: new Map([['team', 'pay']]) }

@@ -1,6 +1,7 @@
 /** Owns what the AWS folder offers to the registry. */
 import type { Adapter } from '../adapter.ts'
 import { dialect } from './dialect.ts'
+import { kmsKeyService, kmsSettingsSchema } from './kms.ts'
 import { PARAMETER_STORE, parameterStoreBackend } from './parameter-store.ts'
 import { SECRETS_MANAGER, secretsManagerBackend } from './secrets-manager.ts'
 import { settingsSchema } from './settings.ts'
@@ -10,5 +11,8 @@ export const adapter: Adapter = {
   backends: [
     { kind: SECRETS_MANAGER, settingsSchema, create: secretsManagerBackend },
     { kind: PARAMETER_STORE, settingsSchema, create: parameterStoreBackend },
+  ],
+  keyServices: [
+    { kind: 'kms', settingsName: 'aws-kms', settingsSchema: kmsSettingsSchema, create: kmsKeyService },
   ],
 }

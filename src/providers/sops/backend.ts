@@ -148,7 +148,7 @@ export function sopsBackend(context: BackendContext): Backend<Readonly<Record<st
   const node: Node = {
     settings,
     limits: limitsOf(settings),
-    identities: identitySet(settings.identities, settings.pgp.passphraseFile, context.log),
+    identities: identitySet(settings.identities, settings.pgp.passphraseFile, context),
     keyService: (kind) => context.keyService(kind),
   }
   void warnAboutSwap(context.log)

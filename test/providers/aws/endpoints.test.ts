@@ -5,7 +5,7 @@ import { HttpError } from '../../../src/net/http.ts'
 import type { HttpClient } from '../../../src/net/http.ts'
 import { kmsUrl } from '../../../src/providers/aws/kms-decrypt.ts'
 import { secretsManagerBackend } from '../../../src/providers/aws/secrets-manager.ts'
-import { silentLogger } from '../../../src/telemetry/log.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { testHost } from '../../support/test-host.ts'
 
 const REGIONS = [
@@ -57,7 +57,7 @@ describe('calls', () => {
   ])('aws 9 STS follows %j', async (settings, address) => {
     const urls: string[] = []
     const http = noting(urls)
-    const backend = secretsManagerBackend({ settings, log: silentLogger, http, env: {} })
+    const backend = secretsManagerBackend(backendContext({ settings, http }))
     const token = { token: 'a.b.c', expirationTimestamp: '2099-01-01T00:00:00Z' }
     const host = testHost({
       http: { ...http, close: () => {} },

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { refusal, stableText } from '../../../src/providers/aws/failures.ts'
 import { sessionName } from '../../../src/providers/aws/credentials.ts'
 import { awsEnvironment } from '../../../src/providers/aws/settings.ts'
-import { silentLogger } from '../../../src/telemetry/log.ts'
+import { backendContext } from '../../support/backend-context.ts'
 
 describe('texts of AWS in our messages', () => {
   it.each([
@@ -50,7 +50,7 @@ describe('session names', () => {
 
 describe('endpoints', () => {
   const environment = (settings: Record<string, unknown>, env: Record<string, string> = {}) =>
-    awsEnvironment({ settings, env, log: silentLogger, http: undefined as never })
+    awsEnvironment(backendContext({ settings, env }))
 
   it('the setting comes before the service’s variable, that before the common one', () => {
     const env = { AWS_ENDPOINT_URL: 'http://all', AWS_ENDPOINT_URL_SSM: 'http://ssm' }

@@ -1,11 +1,10 @@
 /** The SOPS key service `kms` (sops A10, A11.3): our own signature is checked by the fake. */
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeEach, expect, it } from 'vitest'
-import type { BackendError } from '../../../src/providers/adapter.ts'
+import type { BackendError, KeyService } from '../../../src/providers/adapter.ts'
 import type { KmsEntry } from '../../../src/providers/aws/kms.ts'
 import { kmsKeyService } from '../../../src/providers/aws/kms.ts'
-import type { KeyService } from '../../../src/providers/sops/keys/key-service.ts'
-import { silentLogger } from '../../../src/telemetry/log.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { testHost, testHttp } from '../../support/test-host.ts'
 import { FakeAws } from './fake-aws.ts'
 import { FakeCluster } from './fake-identity.ts'
@@ -50,13 +49,10 @@ const host = () =>
   })
 
 /** The type is the one that SOPS asks for. */
-const service = (settings: Record<string, unknown> = {}): KeyService<'kms'> =>
-  kmsKeyService({
-    settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint, ...settings },
-    log: silentLogger,
-    http,
-    env: {},
-  })
+const service = (settings: Record<string, unknown> = {}): KeyService =>
+  kmsKeyService(
+    backendContext({ settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint, ...settings }, http }),
+  )
 
 function entry(context: Record<string, string> = {}, more: Partial<KmsEntry> = {}): KmsEntry {
   const enc = fake.region('eu-west-3').seal(KEY, plaintext, context)

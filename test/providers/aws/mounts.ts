@@ -11,7 +11,6 @@ import { compatPolicy } from '../../../src/mount/policy.ts'
 import { decodeMountRequest } from '../../../src/mount/request.ts'
 import { createResolver } from '../../../src/mount/resolver.ts'
 import type { CacheSettings } from '../../../src/mount/resolver.ts'
-import { keyedDigest } from '../../../src/mount/versions.ts'
 import { createHttpClient } from '../../../src/net/client.ts'
 import { adapter } from '../../../src/providers/aws/adapter.ts'
 import type { BackendError } from '../../../src/providers/adapter.ts'
@@ -111,6 +110,7 @@ export function createMounts(options: MountsOptions): Mounts {
     log,
     http,
     env: options.env ?? {},
+    meter: silentMeter,
   })
   const pipeline = createPipeline({
     dialect: (name) => registry.dialect(name),
@@ -140,7 +140,7 @@ export function createMounts(options: MountsOptions): Mounts {
     }),
     addresses: () => Promise.resolve([]),
     policy: compatPolicy,
-    digest: keyedDigest(Buffer.alloc(32, 7)),
+    versionKey: Buffer.alloc(32, 7),
     limits: DEFAULT_LIMITS,
     audit: () => {},
     meter: silentMeter,

@@ -5,7 +5,7 @@ import { BackendError, PlanError } from '../../../src/providers/adapter.ts'
 import { parameterStoreBackend } from '../../../src/providers/aws/parameter-store.ts'
 import type { ParameterRef } from '../../../src/providers/aws/parameter-store.ts'
 import type { AwsStore } from '../../../src/providers/aws/settings.ts'
-import { silentLogger } from '../../../src/telemetry/log.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { testHost, testHttp } from '../../support/test-host.ts'
 import { FakeAws } from './fake-aws.ts'
 import { FakeCluster } from './fake-identity.ts'
@@ -48,12 +48,9 @@ const host = () =>
     annotations: { 'eks.amazonaws.com/role-arn': ROLE },
   })
 
-const backend: Backend<AwsStore, ParameterRef> = parameterStoreBackend({
-  settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint },
-  log: silentLogger,
-  http,
-  env: {},
-})
+const backend: Backend<AwsStore, ParameterRef> = parameterStoreBackend(
+  backendContext({ settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint }, http }),
+)
 const told = (answers: readonly (Value | BackendError)[]): unknown[] =>
   answers.map((answer) =>
     answer instanceof BackendError ? answer.code : [answer.bytes.reveal().toString(), answer.version],

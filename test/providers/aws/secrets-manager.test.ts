@@ -5,7 +5,7 @@ import { BackendError, PlanError } from '../../../src/providers/adapter.ts'
 import { secretsManagerBackend } from '../../../src/providers/aws/secrets-manager.ts'
 import type { SecretRef } from '../../../src/providers/aws/secrets-manager.ts'
 import type { AwsStore } from '../../../src/providers/aws/settings.ts'
-import { silentLogger } from '../../../src/telemetry/log.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { testHost, testHttp } from '../../support/test-host.ts'
 import type { TestHostOptions } from '../../support/test-host.ts'
 import { FakeAws } from './fake-aws.ts'
@@ -50,12 +50,9 @@ const host = (options: TestHostOptions = {}) =>
   })
 
 function backend(settings: Record<string, unknown> = {}): Backend<AwsStore, SecretRef> {
-  return secretsManagerBackend({
-    settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint, ...settings },
-    log: silentLogger,
-    http,
-    env: {},
-  })
+  return secretsManagerBackend(
+    backendContext({ settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint, ...settings }, http }),
+  )
 }
 
 /** Names `s0`, `s1`, …, each a secret with its name as text. */
