@@ -57,6 +57,7 @@ const KubernetesAccess = v.strictObject({
   server: v.optional(v.pipe(v.string(), v.url())),
   tokenFile: v.optional(Text),
   caFile: v.optional(Text),
+  tokenRequests: v.optional(v.boolean(), false),
 })
 
 /** Lazy, so that an error speaks of the alternative that was meant. */

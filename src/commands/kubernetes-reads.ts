@@ -6,10 +6,11 @@ import {
   KubernetesError,
   type KubernetesClient,
 } from '../kubernetes/client.ts'
+import type { HostServices } from '../mount/host.ts'
 import type { HttpClient } from '../net/http.ts'
 import { BackendError } from '../providers/adapter.ts'
 
-export interface KubernetesReads {
+export interface KubernetesReads extends Pick<HostServices, 'mint'> {
   /** `undefined` when `kubernetes: off`, or outside a cluster without `kubernetes.server`. */
   readonly client: KubernetesClient | undefined
   /** Name of this node; `node.name` of the configuration, else the environment's NODE_NAME. */
@@ -25,17 +26,38 @@ export interface KubernetesReads {
   readonly nodeLabel: (name: string, signal: AbortSignal) => Promise<string | undefined>
 }
 
+/** Life of a token that we ask for ourselves, in seconds: enough for a mount and its retries. */
+const MINTED_SECONDS = 900
+
 export function createKubernetesReads(
   config: Config,
   http: HttpClient,
   env: Readonly<Record<string, string | undefined>>,
 ): KubernetesReads {
   const settings = settingsOf(config, env)
-  const client = settings && createKubernetesClient({ http, settings, now: Date.now })
+  const mayMint = config.kubernetes !== 'off' && config.kubernetes.tokenRequests
+  const client =
+    settings && createKubernetesClient({ http, settings, now: Date.now, allowTokenRequests: mayMint })
   const nodeName = config.node.name ?? env['NODE_NAME']
   return {
     client,
     nodeName,
+    ...(client &&
+      mayMint && {
+        mint: (pod, audience, signal) =>
+          client
+            .mintToken(
+              {
+                namespace: pod.namespace,
+                serviceAccount: pod.serviceAccount,
+                audiences: audience === '' ? [] : [audience],
+                expirationSeconds: MINTED_SECONDS,
+                pod: { name: pod.name, uid: pod.uid },
+              },
+              signal,
+            )
+            .catch(asBackendError),
+      }),
     async annotation(namespace, serviceAccount, name, signal) {
       if (!client) throw off('the annotations of a service account')
       const account = await client.serviceAccount(namespace, serviceAccount, signal).catch(asBackendError)

@@ -87,6 +87,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       sessions: createSessionCache({ now: Date.now, meter }),
       log,
       now: () => new Date(),
+      ...(reads.mint && { mint: reads.mint }),
       annotation: reads.annotation,
       nodeLabel: reads.nodeLabel,
     }),
