@@ -27,8 +27,6 @@ export interface ServerOptions {
   /** Loads the probe that tells how long the event loop was held. */
   readonly probe?: boolean
   readonly env?: Readonly<Record<string, string>>
-  /** Further flags of Node, e.g. `--cpu-prof`. */
-  readonly nodeFlags?: readonly string[]
 }
 
 /** Longest hold of the event loop since the last question, in milliseconds. */
@@ -60,6 +58,13 @@ export interface BenchServer {
   stop(): Promise<void>
 }
 
+/** Directory for processor profiles of every server that is started; costs some speed. */
+const PROFILES = process.env['KEYFERRY_BENCH_PROFILES']
+
+function profileFlags(): readonly string[] {
+  return PROFILES === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${PROFILES}`]
+}
+
 /** Starts `keyferry serve`. @throws Error when it does not become ready; the text has its last lines. */
 export async function startBenchServer(options: ServerOptions): Promise<BenchServer> {
   if (!existsSync(BUNDLE)) throw new Error(`${BUNDLE} does not exist; build it with node scripts/build.ts`)
@@ -69,7 +74,7 @@ export async function startBenchServer(options: ServerOptions): Promise<BenchSer
   await writeFile(config, options.config)
   const args = [
     ...SHIPPED_FLAGS,
-    ...(options.nodeFlags ?? []),
+    ...profileFlags(),
     ...(options.probe ? ['--import', PROBE] : []),
     BUNDLE,
     'serve',
