@@ -7,6 +7,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { aws } from './aws.ts'
+import { hostile } from './hostile.ts'
 import { latency } from './latency.ts'
 import { memory } from './memory.ts'
 import { peak } from './peak.ts'
@@ -15,9 +17,10 @@ import { start } from './start.ts'
 import { machine, type Machine } from './support/machine.ts'
 import { table } from './support/table.ts'
 import { throughput } from './throughput.ts'
+import { vault } from './vault.ts'
 
 /** In the order in which they run; the cheap ones first. */
-const SCENARIOS: readonly Scenario[] = [start, latency, throughput, peak, memory]
+const SCENARIOS: readonly Scenario[] = [start, latency, throughput, aws, vault, peak, hostile, memory]
 
 const HELP = `Usage: npm run bench [-- FLAGS]
 
