@@ -231,14 +231,23 @@ export function createResolver(options: ResolverOptions): Resolver {
   }
 }
 
-/** Equal for two sources exactly when they may share a value. No part can run into the next: it is JSON. */
+/** What names a source apart from the caller. Mounts of one plan share its sources, so it is worth keeping. */
+const ownKeys = new WeakMap<Source, string>()
+
+function ownKey(source: Source, backend: Backend): string {
+  const known = ownKeys.get(source)
+  if (known !== undefined) return known
+  const key = JSON.stringify([source.backend, canonical(source.store), backend.refKey(source.ref)])
+  ownKeys.set(source, key)
+  return key
+}
+
+/**
+ * Equal for two sources exactly when they may share a value. No part can run into the next: the first is
+ * JSON, which has no line feed outside of its strings' escapes.
+ */
 export function sourceKey(source: Source, backend: Backend, caller: Pick<Caller, 'identityKey'>): string {
-  return JSON.stringify([
-    source.backend,
-    canonical(source.store),
-    backend.refKey(source.ref),
-    caller.identityKey(source.identity),
-  ])
+  return `${ownKey(source, backend)}\n${caller.identityKey(source.identity)}`
 }
 
 function batchKey(source: Source): string {
