@@ -358,6 +358,12 @@ export interface Backend<Store = unknown, Ref = unknown> {
   /** Every host name or URL the refs and the store would make this backend call, for policy. */
   addresses?(store: Store, ref: Ref): readonly string[]
   /**
+   * Whether this mount may be answered at all: asked once for every mount, before the cache is looked into
+   * and before a fetch of another mount is joined. For what a cache key cannot hold, such as proof of the caller.
+   * @throws BackendError to refuse
+   */
+  admit?(host: Host): Promise<void>
+  /**
    * Fetches refs of one store with the host's identity.
    * @returns values or errors, one per ref, in input order.
    * @throws BackendError when no ref could be tried, e.g. no credentials.
