@@ -57,6 +57,8 @@ const KubernetesAccess = v.strictObject({
   server: v.optional(v.pipe(v.string(), v.url())),
   tokenFile: v.optional(Text),
   caFile: v.optional(Text),
+  /** Whether the provider may mint tokens of the pods' service accounts (threat model T21). */
+  tokenRequests: v.optional(v.boolean(), false),
 })
 
 /** Lazy, so that an error speaks of the alternative that was meant. */

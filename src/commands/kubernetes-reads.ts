@@ -7,7 +7,7 @@ import {
   type KubernetesClient,
 } from '../kubernetes/client.ts'
 import type { HttpClient } from '../net/http.ts'
-import { BackendError } from '../providers/adapter.ts'
+import { BackendError, type BackendContext } from '../providers/adapter.ts'
 
 export interface KubernetesReads {
   /** `undefined` when `kubernetes: off`, or outside a cluster without `kubernetes.server`. */
@@ -23,6 +23,8 @@ export interface KubernetesReads {
   ) => Promise<string | undefined>
   /** @throws BackendError */
   readonly nodeLabel: (name: string, signal: AbortSignal) => Promise<string | undefined>
+  /** Only where `kubernetes.tokenRequests` allows it. */
+  readonly requestToken: BackendContext['requestToken'] | undefined
 }
 
 export function createKubernetesReads(
@@ -31,7 +33,8 @@ export function createKubernetesReads(
   env: Readonly<Record<string, string | undefined>>,
 ): KubernetesReads {
   const settings = settingsOf(config, env)
-  const client = settings && createKubernetesClient({ http, settings, now: Date.now })
+  const allowTokenRequests = config.kubernetes !== 'off' && config.kubernetes.tokenRequests
+  const client = settings && createKubernetesClient({ http, settings, now: Date.now, allowTokenRequests })
   const nodeName = config.node.name ?? env['NODE_NAME']
   return {
     client,
@@ -47,6 +50,20 @@ export function createKubernetesReads(
       const node = await client.node(nodeName, signal).catch(asBackendError)
       return node.labels.get(name)
     },
+    requestToken: allowTokenRequests
+      ? async ({ pod, audience, expirationSeconds }, signal) => {
+          if (!client) throw off('tokens of a service account')
+          const { namespace, serviceAccount, name, uid } = pod
+          const request = {
+            namespace,
+            serviceAccount,
+            audiences: [audience],
+            expirationSeconds,
+            pod: { name, uid },
+          }
+          return client.mintToken(request, signal).catch(asBackendError)
+        }
+      : undefined,
   }
 }
 

@@ -52,6 +52,8 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       log,
       http,
       env: options.env,
+      meter,
+      ...(reads.requestToken !== undefined && { requestToken: reads.requestToken }),
     })
     await made.check()
     return made

@@ -14,6 +14,7 @@
 import type { GenericSchema } from 'valibot'
 import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { Meter } from '../telemetry/metrics.ts'
 import type { SecretBytes } from '../telemetry/secret-bytes.ts'
 
 export { SecretBytes } from '../telemetry/secret-bytes.ts'
@@ -373,4 +374,13 @@ export interface BackendContext {
   readonly http: HttpClient
   /** Environment of the process: only for variables that the vendor's spec lists. */
   readonly env: Readonly<Record<string, string | undefined>>
+  readonly meter?: Meter
+  /**
+   * Mints a token bound to a pod, in the provider's name. Absent unless the operator allows it
+   * (`kubernetes.tokenRequests`, threat model T21). @throws BackendError
+   */
+  readonly requestToken?: (
+    request: { readonly pod: PodFacts; readonly audience: string; readonly expirationSeconds: number },
+    signal: AbortSignal,
+  ) => Promise<ServiceAccountToken>
 }

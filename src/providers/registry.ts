@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { Adapter, Backend, BackendFactory, Dialect } from './adapter.ts'
+import type { Adapter, Backend, BackendContext, BackendFactory, Dialect } from './adapter.ts'
 
 /** An adapter that is imported when one of its names is first used. */
 export interface AdapterEntry {
@@ -16,9 +16,14 @@ export interface AdapterEntry {
 /** What ships with Keyferry. */
 export const BUILT_IN: readonly AdapterEntry[] = [
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
+  {
+    dialects: ['gcp', 'gke'],
+    backends: ['gcp-secret-manager', 'gcp-parameter-manager'],
+    load: () => import('./gcp/adapter.ts'),
+  },
 ]
 
-export interface RegistryOptions {
+export interface RegistryOptions extends Pick<BackendContext, 'meter' | 'requestToken'> {
   readonly entries: readonly AdapterEntry[]
   /** `backends.<kind>` of the configuration file. */
   readonly settings: Readonly<Record<string, unknown>>
@@ -79,6 +84,8 @@ export function createRegistry(options: RegistryOptions): Registry {
       log: options.log.with({ backend: kind }),
       http: options.http,
       env: options.env,
+      ...(options.meter !== undefined && { meter: options.meter }),
+      ...(options.requestToken !== undefined && { requestToken: options.requestToken }),
     })
   }
 
