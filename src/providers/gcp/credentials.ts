@@ -1,7 +1,7 @@
 /** Owns the choice between the ways to credentials (gcp.md section 10.1). */
 import type { Host } from '../adapter.ts'
 import { BackendError } from '../adapter.ts'
-import { KEY_JSON, keyJsonSession } from './key-json.ts'
+import { KEY_JSON, keySession } from './key-json.ts'
 import { authFailure } from './login.ts'
 import type { Login } from './login.ts'
 import { providerSession } from './provider-adc.ts'
@@ -39,10 +39,15 @@ export function credentialsOf(environment: GcpEnvironment): Credentials {
         remedy: 'Set identity: node on the store, or remove auth.',
       })
     // The host tells sessions of different node-publish Secrets apart.
-    if (key !== undefined) return { key: [KEY_JSON], open: () => keyJsonSession(environment, key, host) }
+    if (key !== undefined) {
+      const source = { document: key, types: environment.keyTypes, name: NODE_PUBLISH_KEY }
+      return { key: [KEY_JSON], open: () => keySession(environment, source, host) }
+    }
     return podLogin(host)
   }
 }
+
+const NODE_PUBLISH_KEY = `${KEY_JSON} of the node-publish Secret`
 
 function keyJson(environment: GcpEnvironment, host: Host) {
   const allowed = environment.allowsNodePublishSecret()

@@ -6,13 +6,14 @@ import { createPrivateKey, sign } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import type { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { Host, OpenedSession } from '../adapter.ts'
-import type { BackendError } from '../adapter.ts'
 import { members, send, text } from './api.ts'
 import { authFailure, failedStep, opened, SCOPE } from './login.ts'
 import type { GcpSession } from './login.ts'
 import { isServiceAccountEmail } from './names.ts'
+import { KEY_TYPES } from './settings.ts'
 import type { GcpEnvironment, KeyType } from './settings.ts'
 import { impersonated, tokenOf } from './workload-identity.ts'
+import type { Impersonation } from './workload-identity.ts'
 
 /** Name of the key in the node-publish Secret. */
 export const KEY_JSON = 'key.json'
@@ -30,41 +31,67 @@ const TOKEN_URIS: ReadonlySet<string> = new Set([
 
 type Document = ReadonlyMap<string, unknown>
 
+/** A document with keys in it, and how far it is trusted. */
+export interface KeySource {
+  readonly document: SecretBytes
+  /** Types that it may have. */
+  readonly types: ReadonlySet<KeyType>
+  /** For messages. */
+  readonly name: string
+}
+
+/** Why a document cannot be used; becomes a failure that names the document. */
+class KeyFault extends Error {
+  override readonly name = 'KeyFault'
+  readonly remedy: string
+
+  constructor(
+    why: string,
+    remedy = 'Use the key of a Google service account as Google wrote it, or workload identity.',
+  ) {
+    super(why)
+    this.remedy = remedy
+  }
+}
+
 /** Opens a session with the document. @throws BackendError */
-export async function keyJsonSession(
+export async function keySession(
   environment: GcpEnvironment,
-  document: SecretBytes,
+  source: KeySource,
   host: Host,
 ): Promise<OpenedSession<GcpSession>> {
-  const parsed = parse(document)
-  const type = text(parsed.get('type'))
-  if (type !== 'impersonated_service_account') return plainSession(environment, parsed, host)
-  checkType(environment, type)
-  const source = members(parsed.get('source_credentials'))
-  if (source === undefined) throw refused('it has no source_credentials')
-  const target = impersonationTarget(parsed)
-  const { session } = await plainSession(environment, source, host)
+  try {
+    return await sessionOf(environment, parse(source.document), source, host)
+  } catch (error) {
+    if (!(error instanceof KeyFault)) throw failedStep(source.name, error)
+    throw authFailure('GCP_KEY_JSON', `${source.name}: ${error.message}`, error.remedy)
+  }
+}
+
+async function sessionOf(
+  environment: GcpEnvironment,
+  document: Document,
+  { types }: KeySource,
+  host: Host,
+): Promise<OpenedSession<GcpSession>> {
+  const type = checkedType(types, document)
+  if (type !== 'impersonated_service_account') return plainSession(environment, document, types, host)
+  const source = members(document.get('source_credentials'))
+  if (source === undefined) throw new KeyFault('it has no source_credentials')
+  const target = impersonationTarget(document)
+  const { session } = await plainSession(environment, source, types, host)
   return impersonated(environment, target, session.token, host, session.member)
 }
 
-function refused(why: string, remedy?: string): BackendError {
-  return authFailure(
-    'GCP_KEY_JSON',
-    `key.json of the node-publish Secret: ${why}`,
-    remedy ??
-      'Put the key of a Google service account into the Secret as key.json, or use workload identity.',
-  )
-}
-
 function parse(document: SecretBytes): Document {
-  if (document.length > MAX_BYTES) throw refused(`it has more than ${MAX_BYTES} bytes`)
+  if (document.length > MAX_BYTES) throw new KeyFault(`it has more than ${MAX_BYTES} bytes`)
   try {
     const parsed = members(JSON.parse(document.reveal().toString()))
     if (parsed !== undefined) return parsed
   } catch {
     // The parser's words would quote the key.
   }
-  throw refused('it is not a JSON object')
+  throw new KeyFault('it is not a JSON object')
 }
 
 /** What is posted for a token, and whose token it will be. */
@@ -75,7 +102,7 @@ interface Granted {
 
 type Grant = (document: Document, environment: GcpEnvironment, now: Date) => Granted
 
-const GRANTS: ReadonlyMap<string, Grant> = new Map<string, Grant>([
+const GRANTS: ReadonlyMap<KeyType, Grant> = new Map<KeyType, Grant>([
   ['service_account', serviceAccountGrant],
   ['authorized_user', refreshGrant],
 ])
@@ -83,49 +110,41 @@ const GRANTS: ReadonlyMap<string, Grant> = new Map<string, Grant>([
 async function plainSession(
   environment: GcpEnvironment,
   document: Document,
+  types: ReadonlySet<KeyType>,
   host: Host,
 ): Promise<OpenedSession<GcpSession>> {
-  const type = text(document.get('type'))
-  const grant = GRANTS.get(checkType(environment, type))
-  if (grant === undefined) throw refused(`type "${type}" is not possible here`)
+  const grant = GRANTS.get(checkedType(types, document))
+  if (grant === undefined) throw new KeyFault('it impersonates twice')
   if (!TOKEN_URIS.has(text(document.get('token_uri'))))
-    throw refused('its token_uri is not an address of Google’s')
+    throw new KeyFault('its token_uri is not an address of Google’s')
   const { form, member } = grant(document, environment, host.now())
-  const body = new URLSearchParams(form).toString()
-  try {
-    const reply = await send(environment, {
-      kind: 'oauth2_token_requests',
-      method: 'POST',
-      url: environment.oauthEndpoint,
-      headers: { 'content-type': 'application/x-www-form-urlencoded' },
-      body,
-      signal: AbortSignal.timeout(environment.requestTimeoutMs),
-    })
-    const { token, expiresAt } = tokenOf(reply, form['assertion'] ?? form['refresh_token'] ?? '', host.now())
-    return opened(token, member, expiresAt, host.now())
-  } catch (error) {
-    throw failedStep('key.json', error)
-  }
+  const reply = await send(environment, {
+    kind: 'oauth2_token_requests',
+    method: 'POST',
+    url: environment.oauthEndpoint,
+    headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    body: new URLSearchParams(form).toString(),
+    signal: AbortSignal.timeout(environment.requestTimeoutMs),
+  })
+  const { token, expiresAt } = tokenOf(reply, form['assertion'] ?? form['refresh_token'] ?? '', host.now())
+  return opened(token, member, expiresAt, host.now())
 }
-
-const ALL_TYPES: ReadonlySet<string> = new Set<KeyType>([
-  'service_account',
-  'authorized_user',
-  'impersonated_service_account',
-])
 
 /**
  * An external account would have us read a file of the provider, start a program or post a token to an
  * address of the document's choice: there is nothing in it that could be allowed.
  */
-function checkType({ keyTypes }: GcpEnvironment, type: string): string {
-  if ((keyTypes as ReadonlySet<string>).has(type)) return type
-  const known = ALL_TYPES.has(type)
-  throw refused(
-    known ? `type ${type} is not allowed on this node` : 'its type is not one that a Secret may bring',
-    known
-      ? `Have the operator add ${type} to keyTypes of the backend.`
-      : 'Use a service_account key; for federation set up GOOGLE_APPLICATION_CREDENTIALS on the provider instead.',
+function checkedType(types: ReadonlySet<KeyType>, document: Document): KeyType {
+  const type = KEY_TYPES.find((known) => known === document.get('type'))
+  if (type === undefined)
+    throw new KeyFault(
+      'its type is not one that a Secret may bring',
+      'Use a service_account key; for federation set up GOOGLE_APPLICATION_CREDENTIALS on the provider instead.',
+    )
+  if (types.has(type)) return type
+  throw new KeyFault(
+    `type ${type} is not allowed on this node`,
+    `Have the operator add ${type} to keyTypes of the backend.`,
   )
 }
 
@@ -134,7 +153,7 @@ const ASSERTION_SECONDS = 3600
 
 function serviceAccountGrant(document: Document, environment: GcpEnvironment, now: Date): Granted {
   const email = text(document.get('client_email'))
-  if (!isServiceAccountEmail(email)) throw refused('its client_email is not an e-mail address')
+  if (!isServiceAccountEmail(email)) throw new KeyFault('its client_email is not an e-mail address')
   const key = privateKey(text(document.get('private_key')))
   const kid = text(document.get('private_key_id'))
   const issued = Math.floor(now.getTime() / 1000)
@@ -163,28 +182,34 @@ function privateKey(pem: string): KeyObject {
     // OpenSSL's words are of no use to the reader.
   }
   if (key?.asymmetricKeyType === 'rsa') return key
-  throw refused('its private_key is not an RSA key in PEM form')
+  throw new KeyFault('its private_key is not an RSA key in PEM form')
 }
 
 function refreshGrant(document: Document): Granted {
   const [client_id, client_secret, refresh_token] = ['client_id', 'client_secret', 'refresh_token'].map(
     (name) => text(document.get(name)),
   ) as [string, string, string]
-  if (client_id === '' || refresh_token === '') throw refused('it has no client_id or no refresh_token')
+  if (client_id === '' || refresh_token === '') throw new KeyFault('it has no client_id or no refresh_token')
   const form = { grant_type: 'refresh_token', client_id, client_secret, refresh_token }
-  return { form, member: 'the user who made key.json' }
+  return { form, member: 'the user of the key' }
 }
 
 const TARGET =
   /^https:\/\/iamcredentials\.googleapis\.com\/v1\/projects\/-\/serviceAccounts\/([^/:]{1,254}):generateAccessToken$/
 
-function impersonationTarget(document: Document): { email: string; delegates: readonly string[] } {
-  const email = TARGET.exec(text(document.get('service_account_impersonation_url')))?.[1] ?? ''
+/** The e-mail address in an impersonation URL of Google's; `undefined` for any other URL. */
+export function impersonatedEmail(url: string): string | undefined {
+  const email = TARGET.exec(url)?.[1] ?? ''
+  return isServiceAccountEmail(email) ? email : undefined
+}
+
+function impersonationTarget(document: Document): Impersonation {
+  const email = impersonatedEmail(text(document.get('service_account_impersonation_url')))
   const listed = document.get('delegates') ?? []
   const delegates = Array.isArray(listed)
     ? listed.map((item) => text(item).replace('projects/-/serviceAccounts/', ''))
     : ['']
-  if (delegates.length > 20 || ![email, ...delegates].every(isServiceAccountEmail))
-    throw refused('its service_account_impersonation_url or delegates name no Google service account')
+  if (email === undefined || delegates.length > 20 || !delegates.every(isServiceAccountEmail))
+    throw new KeyFault('its service_account_impersonation_url or delegates name no Google service account')
   return { email, delegates }
 }

@@ -11,14 +11,14 @@ import { credentialsOf } from './credentials.ts'
 import { bytesOf, malformed } from './fetching.ts'
 import type { GcpSession } from './login.ts'
 import { isKeyName } from './names.ts'
-import { gcpEnvironment, identityEntries } from './settings.ts'
+import { endpointSchema, gcpEnvironment, identityEntries } from './settings.ts'
 import type { GcpEnvironment } from './settings.ts'
 
 /** Settings of the key service, under `backends.gcp-kms`. */
 export const kmsSettingsSchema = v.strictObject({
   ...identityEntries,
   /** Instead of `https://cloudkms.googleapis.com`. */
-  endpoint: v.optional(v.pipe(v.string(), v.url())),
+  endpoint: v.optional(endpointSchema),
 })
 
 /** A `gcp_kms` entry of a document's metadata. Everything in it is its writer's word. */

@@ -62,7 +62,8 @@ const KEPT: ReadonlySet<ErrorKind> = new Set([
  */
 export function failedStep(step: string, error: unknown, remedy?: string): unknown {
   if (!(error instanceof BackendError)) return error
-  return authFailure(error.code, `${step}: ${error.message}`, remedy ?? error.remedy, {
+  const message = error.message.startsWith(PREFIX) ? error.message.slice(PREFIX.length) : error.message
+  return authFailure(error.code, `${step}: ${message}`, remedy ?? error.remedy, {
     kind: KEPT.has(error.kind) ? error.kind : 'denied',
     retryAfterMs: error.retryAfterMs,
   })

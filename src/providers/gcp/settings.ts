@@ -19,7 +19,25 @@ export const storeSchema = v.strictObject({
 })
 export type GcpStore = v.InferOutput<typeof storeSchema>
 
+/** Types of documents with keys. */
+export const KEY_TYPES = ['service_account', 'authorized_user', 'impersonated_service_account'] as const
+export type KeyType = (typeof KEY_TYPES)[number]
+
+/** A token must not travel in the clear: plain HTTP only to this machine. */
+export function isEndpoint(text: string): boolean {
+  if (!URL.canParse(text.replaceAll('{location}', 'location'))) return false
+  const { protocol, hostname } = new URL(text.replaceAll('{location}', 'location'))
+  return (
+    protocol === 'https:' || (protocol === 'http:' && /^(?:127\.[\d.]+|localhost|\[::1\])$/.test(hostname))
+  )
+}
+
 const url = v.pipe(v.string(), v.url())
+/** Address of an API, by the operator. */
+export const endpointSchema = v.pipe(
+  v.string(),
+  v.check(isEndpoint, 'is not an https address (http is possible on loopback only)'),
+)
 
 /** What tells who the pod is: the same under every Google backend and the key service. */
 export const identityEntries = {
@@ -32,10 +50,10 @@ export const identityEntries = {
   /** `host:port` of the metadata server. Default: `GCE_METADATA_HOST`, else `metadata.google.internal`. */
   metadataHost: v.optional(v.string()),
   /** Default: `GAIA_TOKEN_EXCHANGE_ENDPOINT`, else securetoken or, for federation, sts.googleapis.com. */
-  tokenExchangeEndpoint: v.optional(url),
-  iamCredentialsEndpoint: v.optional(url),
+  tokenExchangeEndpoint: v.optional(endpointSchema),
+  iamCredentialsEndpoint: v.optional(endpointSchema),
   /** Where the keys of `key.json` documents are exchanged, whatever their `token_uri` says. */
-  oauthEndpoint: v.optional(url),
+  oauthEndpoint: v.optional(endpointSchema),
   /** First part of a cluster's provider name. Default: `GKE_WORKLOAD_IDENTITY_ENDPOINT`. Never called. */
   workloadIdentityEndpoint: v.optional(v.string()),
   /** `off`: the service account's annotations are not read, and nobody is impersonated. */
@@ -43,9 +61,7 @@ export const identityEntries = {
   /** Whether a pod may bring a `key.json`. Default: `ALLOW_NODE_PUBLISH_SECRET`, else false. */
   allowNodePublishSecret: v.optional(v.boolean()),
   /** Document types that `key.json` may have. */
-  keyTypes: v.optional(
-    v.array(v.picklist(['service_account', 'authorized_user', 'impersonated_service_account'])),
-  ),
+  keyTypes: v.optional(v.array(v.picklist(KEY_TYPES))),
   /** Whether an SPC may say `auth: provider-adc`. Default true, as in Google's provider. */
   allowProviderAdc: v.optional(v.boolean()),
   /** PEM file with the trust anchors to use instead of the public ones. */
@@ -59,15 +75,13 @@ export const identityEntries = {
 export const settingsSchema = v.strictObject({
   ...identityEntries,
   /** Instead of Google's endpoint for global resources, e.g. Private Service Connect. */
-  endpoint: v.optional(url),
+  endpoint: v.optional(endpointSchema),
   /** The same for regional ones; `{location}` stands for the region. */
-  regionalEndpoint: v.optional(url),
+  regionalEndpoint: v.optional(endpointSchema),
 })
 
 const identitySchema = v.object(identityEntries)
 type IdentitySettings = v.InferOutput<typeof identitySchema>
-
-export type KeyType = NonNullable<IdentitySettings['keyTypes']>[number]
 
 /** Settings and environment put together. */
 export interface GcpEnvironment {
@@ -100,15 +114,19 @@ const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
   ...['0', 'f', 'F', 'FALSE', 'false', 'False'].map((text) => [text, false] as const),
 ])
 
+const EXCHANGE_VARIABLE = 'GAIA_TOKEN_EXCHANGE_ENDPOINT'
 const NODE_PUBLISH_VARIABLE = 'ALLOW_NODE_PUBLISH_SECRET'
 
-/** @throws Error when `caFile` cannot be read. */
+/** @throws Error when `caFile` cannot be read, or a variable of the operator's is no address. */
 export function gcpEnvironment(context: BackendContext): GcpEnvironment {
   const settings = v.parse(identitySchema, context.settings)
   const { env, log } = context
   // An empty variable counts as absent.
   const variable = (name: string): string | undefined => env[name] || undefined
   const tls = settings.caFile === undefined ? {} : { tls: { ca: [readFileSync(settings.caFile, 'utf8')] } }
+  const exchange = variable(EXCHANGE_VARIABLE)
+  if (exchange !== undefined && !isEndpoint(exchange))
+    throw new Error(`the environment variable ${EXCHANGE_VARIABLE} is not an https address`)
   const flag = allowsNodePublishSecret(settings, variable(NODE_PUBLISH_VARIABLE))
   if (flag === undefined)
     log.error('environment variable is not a boolean', { variable: NODE_PUBLISH_VARIABLE })
@@ -123,7 +141,7 @@ export function gcpEnvironment(context: BackendContext): GcpEnvironment {
     clusterName: settings.clusterName ?? variable('CLUSTER_NAME'),
     clusterLocation: settings.clusterLocation ?? variable('CLUSTER_LOCATION'),
     credentialsFile: settings.credentialsFile ?? variable('GOOGLE_APPLICATION_CREDENTIALS'),
-    tokenExchangeEndpoint: settings.tokenExchangeEndpoint ?? variable('GAIA_TOKEN_EXCHANGE_ENDPOINT'),
+    tokenExchangeEndpoint: settings.tokenExchangeEndpoint ?? exchange,
     iamCredentialsEndpoint: settings.iamCredentialsEndpoint ?? 'https://iamcredentials.googleapis.com',
     oauthEndpoint: settings.oauthEndpoint ?? 'https://oauth2.googleapis.com/token',
     workloadIdentityEndpoint:
@@ -140,7 +158,7 @@ export function gcpEnvironment(context: BackendContext): GcpEnvironment {
         remedy: `Set ${NODE_PUBLISH_VARIABLE} to true or false on the DaemonSet.`,
       })
     },
-    keyTypes: new Set(settings.keyTypes ?? ['service_account', 'authorized_user']),
+    keyTypes: new Set<KeyType>(settings.keyTypes ?? ['service_account', 'authorized_user']),
     allowsProviderAdc: settings.allowProviderAdc ?? true,
   }
 }

@@ -122,7 +122,11 @@ async function subjectToken(
   const own = pool ?? audience
   if (requestToken !== undefined) {
     const request = { pod: host.pod, audience: own, expirationSeconds: TOKEN_SECONDS }
-    return requestToken(request, AbortSignal.timeout(environment.requestTimeoutMs))
+    try {
+      return await requestToken(request, openSignal(environment))
+    } catch (error) {
+      throw failedStep('token request', error)
+    }
   }
   const seen = [...host.audiences].map((name) => JSON.stringify(printable(name)))
   throw authFailure(
@@ -134,7 +138,8 @@ async function subjectToken(
   )
 }
 
-interface AccessToken {
+/** A token and the end of its life. */
+export interface AccessToken {
   readonly token: SecretBytes
   readonly expiresAt: Date
 }
@@ -147,9 +152,32 @@ async function exchanged(
   endpoint: string,
   host: Host,
 ): Promise<AccessToken> {
-  const step = 'token exchange'
+  const { audience } = pool
+  const { token } = await subjectToken(environment, pool, host)
+  const subject = token.reveal().toString()
+  return exchangeToken(
+    environment,
+    { endpoint, audience, subject, subjectType: `${TOKEN_TYPE}jwt` },
+    host.now(),
+  )
+}
+
+/** What an exchange needs to know. */
+export interface ExchangeRequest {
+  readonly endpoint: string
+  readonly audience: string
+  readonly subject: string
+  /** URN of the subject token's type. */
+  readonly subjectType: string
+}
+
+/** A federated access token for a subject token. @throws BackendError */
+export async function exchangeToken(
+  environment: GcpEnvironment,
+  { endpoint, audience, subject, subjectType }: ExchangeRequest,
+  now: Date,
+): Promise<AccessToken> {
   try {
-    const subject = (await subjectToken(environment, pool, host)).token.reveal().toString()
     const reply = await send(environment, {
       kind: 'gcp_iam_get_id_bind_token_requests',
       method: 'POST',
@@ -157,18 +185,17 @@ async function exchanged(
       // snake_case JSON is what every endpoint takes.
       body: {
         grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
-        subject_token_type: `${TOKEN_TYPE}jwt`,
+        subject_token_type: subjectType,
         requested_token_type: `${TOKEN_TYPE}access_token`,
         subject_token: subject,
-        audience: pool.audience,
+        audience,
         scope: SCOPE,
       },
       signal: openSignal(environment),
     })
-    return tokenOf(reply, subject, host.now())
+    return tokenOf(reply, subject, now)
   } catch (error) {
-    if (error instanceof BackendError && error.code === 'GCP_TOKEN_MISSING') throw error
-    throw failedStep(step, error)
+    throw failedStep('token exchange', error)
   }
 }
 

@@ -166,6 +166,6 @@ function faulty(fault: Fault, answer: () => Reply): Reply {
   if (fault.status !== undefined)
     return { status: fault.status, body: fault.body ?? {}, headers: fault.headers ?? {} }
   const reply = answer()
-  if (fault.change === undefined || typeof reply.body !== 'object') return reply
-  return { ...reply, body: fault.change(reply.body as Record<string, unknown>) as object }
+  if (fault.change === undefined) return reply
+  return { ...reply, body: fault.change(reply.body as Record<string, unknown>) }
 }

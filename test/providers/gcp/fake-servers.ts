@@ -26,6 +26,19 @@ export interface Listeners {
   close(): Promise<void>
 }
 
+let made: { readonly ca: string; readonly leaf: { readonly cert: string; readonly key: string } } | undefined
+
+/** One authority and certificate for the file: making them takes long. */
+function identity() {
+  if (made !== undefined) return made
+  const authority = createAuthority()
+  const regions = ['europe-west3', 'europe-west1', ...REGIONS].map(
+    (region) => `*.${region}.rep.googleapis.com`,
+  )
+  made = { ca: authority.ca, leaf: authority.issue(['*.googleapis.com', ...regions]) }
+  return made
+}
+
 export type Handler = (request: IncomingMessage, body: string, response: ServerResponse) => void
 
 export async function listen(handler: Handler): Promise<Listeners> {
@@ -35,17 +48,12 @@ export async function listen(handler: Handler): Promise<Listeners> {
     socket.on('error', () => {})
     socket.once('close', () => sockets.delete(socket))
   }
-  const authority = createAuthority()
-  const names = [
-    '*.googleapis.com',
-    ...['europe-west3', 'europe-west1', ...REGIONS].map((r) => `*.${r}.rep.googleapis.com`),
-  ]
   const listener: RequestListener = (request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => handler(request, Buffer.concat(chunks).toString(), response))
   }
-  const tls = createHttpsServer(authority.issue(names), listener)
+  const tls = createHttpsServer(identity().leaf, listener)
   const plain = createHttpServer(listener)
   tls.on('secureConnection', keep)
   for (const server of [tls, plain]) server.on('connection', keep)
@@ -55,14 +63,16 @@ export async function listen(handler: Handler): Promise<Listeners> {
     keep(socket)
     socket.once('data', (head) => {
       tunnels.push(/^CONNECT ([^ ]+) /.exec(head.toString())?.[1] ?? head.toString())
-      const upstream = connect(tlsPort, '127.0.0.1', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'))
+      const own = /^CONNECT 127\.0\.0\.1:(\d+) /.exec(head.toString())?.[1]
+      const port = own === undefined ? tlsPort : Number(own)
+      const upstream = connect(port, '127.0.0.1', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'))
       keep(upstream)
       socket.pipe(upstream).pipe(socket)
     })
   })
   const [proxyPort, plainPort] = [await portOf(tunnel), await portOf(plain)]
   return {
-    ca: authority.ca,
+    ca: identity().ca,
     proxy: `http://127.0.0.1:${proxyPort}`,
     plain: `http://127.0.0.1:${plainPort}`,
     plainHost: `127.0.0.1:${plainPort}`,

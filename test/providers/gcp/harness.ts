@@ -40,7 +40,10 @@ export interface HarnessOptions {
   readonly settings?: Readonly<Record<string, unknown>>
   /** Top-level keys of the configuration, e.g. `cache`. */
   readonly config?: Readonly<Record<string, unknown>>
+  /** False: nobody answers where the metadata server should be. */
   readonly metadata?: boolean
+  /** Whether the provider may mint tokens; default true. */
+  readonly tokenRequests?: boolean
 }
 
 /** A mount as the pod and the cluster would see it. */
@@ -79,7 +82,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const settings = { proxy: listeners.proxy, caFile, ...options.settings }
   const config = {
     cache: { freshFor: 0 },
-    kubernetes: { server: listeners.plain, tokenRequests: true },
+    kubernetes: { server: listeners.plain, tokenRequests: options.tokenRequests ?? true },
     backends: { 'gcp-secret-manager': settings, 'gcp-parameter-manager': settings },
     ...options.config,
   }
@@ -164,14 +167,15 @@ function attributes(google: FakeGoogle, secrets: Secrets, pod: Pod, more: Record
   })
 }
 
-function seen({ files, versions, release }: MountAnswer): Mounted {
+function seen(answer: MountAnswer): Mounted {
+  const { files, versions } = answer
   const copies = files.map(({ path, mode, contents }) => ({
     path,
     mode,
     text: contents.toString(),
     bytes: Buffer.from(contents),
   }))
-  release()
+  answer.release()
   return { files: copies, versions }
 }
 
