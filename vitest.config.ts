@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/driver/**', 'test/emulators/**', '**/node_modules/**'],
+    exclude: ['test/driver/**', 'test/emulators/**', 'test/on-demand/**', '**/node_modules/**'],
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 30_000,

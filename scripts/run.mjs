@@ -37,6 +37,10 @@ const tasks = {
     ['.peers/bin/node-22', vitest(), 'run'],
     ['.peers/bin/node-26', vitest(), 'run'],
   ],
+  'test:vault-ce': [
+    ['bash', 'test/peers/install', 'vault-ce'],
+    ['node', vitest(), 'run', '--config', 'vitest.peers.config.ts', '--dir', 'test/on-demand'],
+  ],
   'test:emulators': [
     ['bash', 'test/peers/install'],
     ['node', vitest(), 'run', '--config', 'vitest.peers.config.ts', '--dir', 'test/emulators'],

@@ -56,14 +56,17 @@ export const adapter: Adapter = {
     {
       kind: 'http-values',
       settingsSchema: Settings,
-      create: ({ settings }) => ({
-        kind: 'http-values',
-        storeSchema: v.strictObject({}),
-        ref: ({ key }) => key,
-        refKey: (key) => String(key),
-        resolve: (_store, keys, host) =>
-          Promise.all(keys.map((key) => fetchValue(v.parse(Settings, settings), String(key), host))),
-      }),
+      create({ settings }) {
+        const known = v.parse(Settings, settings)
+        return {
+          kind: 'http-values',
+          storeSchema: v.strictObject({}),
+          ref: ({ key }) => key,
+          refKey: (key) => String(key),
+          resolve: (_store, keys, host) =>
+            Promise.all(keys.map((key) => fetchValue(known, String(key), host))),
+        }
+      },
     },
   ],
   dialects: [

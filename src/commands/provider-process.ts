@@ -7,9 +7,10 @@ import { createPipeline } from '../mount/pipeline.ts'
 import { compatPolicy } from '../mount/policy.ts'
 import { createResolver } from '../mount/resolver.ts'
 import { loadVersionKey } from '../mount/version-key.ts'
-import { keyedDigest } from '../mount/versions.ts'
+import { createPodWatch } from '../kubernetes/pod-watch.ts'
 import { createHttpClient } from '../net/client.ts'
 import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
+import { DEFAULT_ADMISSION } from '../server/admission.ts'
 import { startServer, type RunningServer, type ServerLimits, type ServerOptions } from '../server/server.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -44,6 +45,10 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   const { config } = loaded
   const http = createHttpClient({ rules: { refused: apiServerNames(options.env) } })
   const reads = createKubernetesReads(config, http, options.env)
+  const pods =
+    reads.client && reads.nodeName !== undefined
+      ? createPodWatch({ client: reads.client, node: reads.nodeName, log })
+      : undefined
   const registry = await placed(loaded, async () => {
     const added = await outOfTree(config.adapters, (specifier) => import(specifier))
     const made = createRegistry({
@@ -53,6 +58,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       http,
       env: options.env,
       meter,
+      pods,
       ...(reads.requestToken !== undefined && { requestToken: reads.requestToken }),
     })
     await made.check()
@@ -88,7 +94,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     addresses: async (source) =>
       (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
     policy: compatPolicy,
-    digest: keyedDigest(versionKey),
+    versionKey,
     limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
     audit: options.audit,
     meter,
@@ -106,6 +112,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
         pipeline,
         limits: serverLimits(config),
         log,
+        onRefusedConnection: () => meter.count('keyferry_connections_refused_total', { reason: 'protocol' }),
         onMount: (report) => {
           meter.count('keyferry_mounts_total', { provider: report.provider, outcome: report.outcome })
           meter.time('keyferry_mount_seconds', report.durationMs / 1000, { provider: report.provider })
@@ -126,8 +133,17 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   }
 }
 
-function serverLimits({ limits }: Config): Partial<ServerLimits> {
+/** A namespace may hold three quarters of the slots, so that one whose store hangs leaves room for others (T18). */
+const NAMESPACE_SHARE = 0.75
+
+/** What the configuration's `limits` mean to the server. */
+export function serverLimits({ limits }: Config): Partial<ServerLimits> {
   return {
+    admission: {
+      ...DEFAULT_ADMISSION,
+      running: limits.running,
+      runningPerNamespace: Math.ceil(limits.running * NAMESPACE_SHARE),
+    },
     budgetMs: limits.budget,
     maxResponseBytes: limits.responseBytes,
     responseBytes: limits.inFlightBytes,

@@ -16,6 +16,7 @@ import type { Logger, LogLevel } from '../telemetry/log.ts'
 import { createMeter, silentMeter, type ReadableMeter } from '../telemetry/metrics.ts'
 import { createLogger } from '../telemetry/pino-log.ts'
 import { VERSION } from '../version.ts'
+import { guardMemory } from './memory-guard.ts'
 import { createProviderProcess } from './provider-process.ts'
 
 /** Flags of `keyferry serve`; each wins over the configuration file. */
@@ -55,6 +56,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
   const loaded = await effectiveConfig(flags)
   const { config } = loaded
   const log = createLogger(config.log.level)
+  guardMemory(log, process.env)
   const meter = config.admin.address === 'off' ? undefined : await createMeter()
   const provider = await createProviderProcess({
     loaded,

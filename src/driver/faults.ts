@@ -19,11 +19,14 @@ export interface RunningProcess {
   kill(signal?: NodeJS.Signals): Promise<void>
 }
 
-/** Starts a process and waits until one of its lines contains `ready`. Throws with its output if it ends before. */
+/**
+ * Starts a process and waits until one of its lines contains `ready`, if that is not undefined. Throws with its
+ * output if it ends before.
+ */
 export async function startProcess(
   command: string,
   args: readonly string[],
-  ready: string,
+  ready: string | undefined,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<RunningProcess> {
   const child = spawn(command, [...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
@@ -57,7 +60,7 @@ export async function startProcess(
       waiting.add(look)
       look()
     })
-  await line(ready)
+  if (ready !== undefined) await line(ready)
   return {
     pid: child.pid ?? -1,
     ended,

@@ -8,7 +8,8 @@ const MARGIN_MS = 60_000
 export interface SessionCache {
   /**
    * The session under `key`, opened by `open` unless there is one or it is being opened. The key's first
-   * parts are identity and backend, so sessions of two identities never meet (threat model T7).
+   * part is the identity, so sessions of two identities never meet (threat model T7); its second is the
+   * vendor, which the metric names.
    * A failure to open reaches everyone who waits for it and is not kept.
    */
   get<S>(key: readonly string[], open: () => Promise<OpenedSession<S>>): Promise<S>

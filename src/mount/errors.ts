@@ -105,6 +105,9 @@ function problemFailure(problem: Problem): ObjectFailure {
   return { kind: 'config', code: problem.code, message: problem.message + place, remedy: problem.remedy }
 }
 
+/** Between two clauses. */
+const SEPARATOR = '; '
+
 /**
  * `CODE: object "name" (file): what is wrong [kind]; … Remedy.` Objects that failed alike share one
  * clause, and a remedy is said once; a text over {@link MAX_MESSAGE_BYTES} ends in `… and N more`.
@@ -122,14 +125,14 @@ function describe(failures: readonly ObjectFailure[]): string {
   for (const alike of Map.groupBy(failures, (one) =>
     JSON.stringify([one.code, one.message, one.kind]),
   ).values()) {
-    const clause = clip(describeAlike(alike), room)
-    const size = Buffer.byteLength(clause) + 2
+    const clause = clip(describeAlike(alike), room - SEPARATOR.length)
+    const size = Buffer.byteLength(clause) + SEPARATOR.length
     if (used + size > room) break
     clauses.push(clause)
     used += size
     left -= alike.length
   }
-  return printable(clauses.join('; ') + (left > 0 ? `; and ${left} more` : '') + remedy)
+  return printable(clauses.join(SEPARATOR) + (left > 0 ? `; and ${left} more` : '') + remedy)
 }
 
 /** How many objects that failed alike are named. */

@@ -59,8 +59,8 @@ export function createCallers(
         serviceAccountAnnotation: (name) =>
           services.annotation(pod.namespace, pod.serviceAccount, name, signal),
         nodeLabel: (name) => services.nodeLabel(name, signal),
-        session: (key, open) => services.sessions.get([identity, source.backend, ...key], open),
-        dropSession: (key) => services.sessions.drop([identity, source.backend, ...key]),
+        session: (key, open) => services.sessions.get([identity, ...key], open),
+        dropSession: (key) => services.sessions.drop([identity, ...key]),
       }
     }
     return { identityKey, host, signal: context.signal, deadline: context.deadline }

@@ -12,7 +12,9 @@ import { render } from './render.ts'
 import { report, reportRefusal } from './report.ts'
 import type { MountRequest } from './request.ts'
 import type { Caller, Resolver } from './resolver.ts'
-import type { Digest } from './versions.ts'
+
+/** Warnings remembered as told. */
+const MAX_WARNED = 1000
 
 export interface MountLimits {
   /** Most objects one SPC may name. */
@@ -32,7 +34,8 @@ export interface PipelineOptions {
   /** Host names or URLs that a fetch would call, as far as the SPC decides them. */
   readonly addresses: (source: Source) => Promise<readonly string[]>
   readonly policy: Policy
-  readonly digest: Digest
+  /** The node's key for versions that a store does not give. */
+  readonly versionKey: Uint8Array
   readonly limits: MountLimits
   readonly audit: Audit
   readonly meter: Meter
@@ -42,14 +45,31 @@ export interface PipelineOptions {
 /** Makes the function that the server calls for each Mount. It keeps nothing between mounts but what the resolver caches. */
 export function createPipeline(options: PipelineOptions): MountPipeline {
   const planner = createPlanner(options.limits)
-  const rendering = { digest: options.digest, maxFileBytes: options.limits.maxFileBytes, log: options.log }
+  const rendering = {
+    versionKey: options.versionKey,
+    maxFileBytes: options.limits.maxFileBytes,
+    log: options.log,
+  }
+
+  /** A volume is published again every minute: each warning about a class is logged once, not each time. */
+  const warned = new Set<string>()
+  function warnOnce(warning: string, request: MountRequest, context: MountContext): void {
+    const secretProviderClass = request.secretProviderClass ?? ''
+    const key = JSON.stringify([request.pod.namespace, secretProviderClass, context.provider, warning])
+    if (warned.has(key)) return
+    if (warned.size >= MAX_WARNED) warned.clear()
+    warned.add(key)
+    options.log.warn('SecretProviderClass warning', {
+      ...where(request, context),
+      secretProviderClass,
+      warning,
+    })
+  }
 
   async function admit(request: MountRequest, context: MountContext, dialect: Dialect): Promise<Plan> {
     const plan = planner(dialect, request, context.provider)
     await checkPolicy(options, plan, request, context)
-    for (const warning of plan.warnings ?? []) {
-      options.log.warn('SecretProviderClass warning', { ...where(request, context), warning })
-    }
+    for (const warning of plan.warnings ?? []) warnOnce(warning, request, context)
     return plan
   }
 

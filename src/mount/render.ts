@@ -5,6 +5,7 @@ import {
   type ExpandOutput,
   type FileOutput,
   type Output,
+  type Value,
   type ValuePart,
 } from '../providers/adapter.ts'
 import type { Provenance } from '../telemetry/audit.ts'
@@ -13,10 +14,11 @@ import type { AnswerFile } from './answer.ts'
 import type { ObjectFailure } from './errors.ts'
 import { pathFault } from './outputs.ts'
 import type { Resolution } from './resolver.ts'
-import type { Digest } from './versions.ts'
+import { keyedDigest } from './versions.ts'
 
 export interface RenderOptions {
-  readonly digest: Digest
+  /** The node's key for versions that a store does not give. */
+  readonly versionKey: Uint8Array
   /** Most bytes one file may have. */
   readonly maxFileBytes: number
   readonly log: Logger
@@ -44,17 +46,8 @@ export function render(output: Output, resolution: Resolution | undefined, optio
   try {
     const files =
       output.kind === 'file'
-        ? [
-            fileOf(
-              output,
-              output.path,
-              selected(output, value.bytes.reveal()),
-              value.version,
-              output.versionId,
-              options,
-            ),
-          ]
-        : (value.parts ?? []).map((part) => partOf(output, part, value.version, options))
+        ? [fileOf(output, value, options.versionKey)]
+        : (value.parts ?? []).map((part) => partOf(output, part, value.version, options.versionKey))
     const large = files.find((file) => file.contents.length > options.maxFileBytes)
     if (large) {
       const message = `the file "${large.path}" has ${large.contents.length} bytes; the limit is ${options.maxFileBytes}`
@@ -77,16 +70,16 @@ export function render(output: Output, resolution: Resolution | undefined, optio
   }
 }
 
-function selected(output: FileOutput, bytes: Buffer): Uint8Array {
-  return output.select ? output.select(bytes) : bytes
+function fileOf(output: FileOutput, value: Value, key: Uint8Array): RenderedFile {
+  const { path, mode, select, versionId } = output
+  const fetched = value.bytes.reveal()
+  const contents = copyOf(select ? select(fetched) : fetched)
+  const made = (): string =>
+    output.version?.({ key, contents, value: fetched }) ?? keyedDigest(key, path, contents)
+  return { path, mode, contents, id: versionId ?? path, version: value.version || made() }
 }
 
-function partOf(
-  output: ExpandOutput,
-  part: ValuePart,
-  version: string,
-  options: RenderOptions,
-): RenderedFile {
+function partOf(output: ExpandOutput, part: ValuePart, version: string, key: Uint8Array): RenderedFile {
   const path = output.into === '' ? part.name : `${output.into}/${part.name}`
   const fault = pathFault(path)
   if (fault !== undefined) {
@@ -97,34 +90,21 @@ function partOf(
       remedy: 'List the objects one by one and give each a file name',
     })
   }
-  return fileOf(
-    output,
-    path,
-    part.bytes.reveal(),
-    part.version ?? version,
-    output.versionId?.(part.name),
-    options,
-  )
-}
-
-/** Copies: the answer is wiped after it was sent, the cached value is not. */
-function fileOf(
-  output: Output,
-  path: string,
-  bytes: Uint8Array,
-  version: string,
-  id: string | undefined,
-  options: RenderOptions,
-): RenderedFile {
-  const contents = Buffer.allocUnsafeSlow(bytes.byteLength)
-  contents.set(bytes)
+  const contents = copyOf(part.bytes.reveal())
   return {
     path,
     mode: output.mode,
     contents,
-    id: id ?? path,
-    version: version === '' ? options.digest(path, contents) : version,
+    id: output.versionId?.(part.name) ?? path,
+    version: (part.version ?? version) || keyedDigest(key, path, contents),
   }
+}
+
+/** A copy in a buffer of its own: the answer is wiped after it was sent, the cached value is not. */
+function copyOf(bytes: Uint8Array): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.byteLength)
+  copy.set(bytes)
+  return copy
 }
 
 function failureOf(output: Output, error: BackendError | SelectError): ObjectFailure {

@@ -186,6 +186,22 @@ export interface FileOutput extends OutputBase {
   readonly select?: Select
   /** Id reported with the version. Default: the path. */
   readonly versionId?: string
+  /**
+   * The version to report where the store has none ({@link Value.version} empty), for a dialect whose
+   * versions other tools know. Keyed with the node's version key. Default: a keyed digest of path and
+   * contents.
+   */
+  readonly version?: (made: VersionFacts) => string
+}
+
+/** What a version can be made from. */
+export interface VersionFacts {
+  /** Secret of this node, at least 16 bytes: the same for all mounts while the node's state lives. */
+  readonly key: Uint8Array
+  /** The file's bytes. */
+  readonly contents: Uint8Array
+  /** The fetched bytes that {@link FileOutput.select} was given. */
+  readonly value: Uint8Array
 }
 
 /** As many files as the value has {@link Value.parts}: `<into>/<part name>`. */
@@ -313,7 +329,7 @@ export interface Host {
   nodeLabel(name: string): Promise<string | undefined>
   /**
    * A session for this identity and `key`: opened once however many mounts ask, kept until near
-   * expiry. Sessions of different identities never meet. A failure to open is not kept.
+   * expiry. The first part of `key` is the vendor's name, so that its backends can share a session. Sessions of different identities never meet. A failure to open is not kept.
    */
   session<S>(key: readonly string[], open: () => Promise<OpenedSession<S>>): Promise<S>
   /** Drops a session that the store no longer accepts. */
@@ -357,6 +373,7 @@ export interface Backend<Store = unknown, Ref = unknown> {
 export interface Adapter {
   readonly dialects?: readonly Dialect[]
   readonly backends?: readonly BackendFactory[]
+  readonly keyServices?: readonly KeyServiceFactory[]
 }
 
 export interface BackendFactory {
@@ -364,6 +381,28 @@ export interface BackendFactory {
   /** Shape of `backends.<kind>` in the configuration file. Default: no settings. */
   readonly settingsSchema?: GenericSchema
   create(context: BackendContext): Backend
+}
+
+/** Unwraps the data keys of documents that a vendor's key service protects (sops A10). */
+export interface KeyService {
+  /** Kind of the documents' entries, e.g. `hc_vault`. */
+  readonly kind: string
+  /**
+   * The plaintext of an entry, asked for with the host's identity. Everything in the entry is hostile:
+   * nothing may be sent to an address that the operator has not listed.
+   * @param version version of the tool that wrote the document
+   * @throws BackendError
+   */
+  unwrap(entry: { readonly kind: string }, host: Host, version: string): Promise<Buffer>
+}
+
+export interface KeyServiceFactory {
+  /** Kind of the documents' entries that it unwraps. */
+  readonly kind: string
+  /** Key below `backends` in the configuration. The service is on only where that key is present. */
+  readonly settingsName: string
+  readonly settingsSchema: GenericSchema
+  create(context: BackendContext): KeyService
 }
 
 /** What a backend is made from, once for the process. */
@@ -374,7 +413,9 @@ export interface BackendContext {
   readonly http: HttpClient
   /** Environment of the process: only for variables that the vendor's spec lists. */
   readonly env: Readonly<Record<string, string | undefined>>
-  readonly meter?: Meter
+  readonly meter: Meter
+  /** News of this node's pods, for what must be given back. Absent without a Kubernetes API. */
+  readonly pods?: PodWatch
   /**
    * Mints a token bound to a pod, in the provider's name. Absent unless the operator allows it
    * (`kubernetes.tokenRequests`, threat model T21). @throws BackendError
@@ -383,4 +424,17 @@ export interface BackendContext {
     request: { readonly pod: PodFacts; readonly audience: string; readonly expirationSeconds: number },
     signal: AbortSignal,
   ) => Promise<ServiceAccountToken>
+  /** The service for entries of `kind`; `undefined` where the operator has not switched it on. */
+  keyService(kind: string): Promise<KeyService | undefined>
+}
+
+/** Says when pods of this node are gone. */
+export interface PodWatch {
+  /** False while the API cannot be asked: then nobody is reported as gone. */
+  readonly watching: () => boolean
+  /**
+   * Calls `listener` with the UID of each pod of `held` that is gone. Nothing is asked while `held` is
+   * empty. Returns how to stop it.
+   */
+  onGone(held: () => Iterable<string>, listener: (podUid: string) => void): () => void
 }

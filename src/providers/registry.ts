@@ -2,7 +2,8 @@
 import * as v from 'valibot'
 import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { Adapter, Backend, BackendContext, BackendFactory, Dialect } from './adapter.ts'
+import type { Meter } from '../telemetry/metrics.ts'
+import type { Adapter, Backend, BackendContext, Dialect, KeyService, PodWatch } from './adapter.ts'
 
 /** An adapter that is imported when one of its names is first used. */
 export interface AdapterEntry {
@@ -10,26 +11,43 @@ export interface AdapterEntry {
   readonly dialects: readonly string[]
   /** Backend kinds. */
   readonly backends: readonly string[]
+  /** Key services: kind of entry → key below `backends` that switches it on. */
+  readonly keyServices?: Readonly<Record<string, string>>
   readonly load: () => Promise<{ readonly adapter: Adapter }>
 }
 
 /** What ships with Keyferry. */
 export const BUILT_IN: readonly AdapterEntry[] = [
+  {
+    dialects: ['aws'],
+    backends: ['aws-parameter-store', 'aws-secrets-manager'],
+    keyServices: { kms: 'aws-kms' },
+    load: () => import('./aws/adapter.ts'),
+  },
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
   {
     dialects: ['gcp', 'gke'],
-    backends: ['gcp-secret-manager', 'gcp-parameter-manager'],
+    backends: ['gcp-parameter-manager', 'gcp-secret-manager'],
+    keyServices: { gcp_kms: 'gcp-kms' },
     load: () => import('./gcp/adapter.ts'),
+  },
+  {
+    dialects: ['vault', 'openbao'],
+    backends: ['vault'],
+    keyServices: { hc_vault: 'vault-transit' },
+    load: () => import('./vault/adapter.ts'),
   },
 ]
 
-export interface RegistryOptions extends Pick<BackendContext, 'meter' | 'requestToken'> {
+export interface RegistryOptions extends Pick<BackendContext, 'requestToken'> {
   readonly entries: readonly AdapterEntry[]
   /** `backends.<kind>` of the configuration file. */
   readonly settings: Readonly<Record<string, unknown>>
   readonly log: Logger
   readonly http: HttpClient
   readonly env: Readonly<Record<string, string | undefined>>
+  readonly meter: Meter
+  readonly pods?: PodWatch | undefined
 }
 
 /** A setting under `backends.<kind>` that cannot be used. */
@@ -67,6 +85,38 @@ export function createRegistry(options: RegistryOptions): Registry {
   )
   const dialects = new Map<string, Promise<Dialect>>()
   const backends = new Map<string, Promise<Backend>>()
+  const keyServices = new Map<string, Promise<KeyService>>()
+  /** Key below `backends` → kind of the key service that it switches on. */
+  const serviceSettings = new Map(
+    options.entries.flatMap(({ keyServices: services = {} }) =>
+      Object.entries(services).map(([kind, name]) => [name, kind] as const),
+    ),
+  )
+
+  function contextFor(name: string, schema: v.GenericSchema | undefined): BackendContext {
+    return {
+      settings: settingsOf(name, schema, options.settings),
+      log: options.log.with({ backend: name }),
+      http: options.http,
+      env: options.env,
+      meter: options.meter,
+      ...(options.pods && { pods: options.pods }),
+      ...(options.requestToken && { requestToken: options.requestToken }),
+      keyService: async (kind) => {
+        const [on] =
+          [...serviceSettings].find(([key, one]) => one === kind && Object.hasOwn(options.settings, key)) ??
+          []
+        return on === undefined ? undefined : once(keyServices, kind, makeKeyService)
+      },
+    }
+  }
+
+  async function makeKeyService(kind: string): Promise<KeyService> {
+    const entry = options.entries.find(({ keyServices: services = {} }) => Object.hasOwn(services, kind))
+    const factory = (await entry?.load())?.adapter.keyServices?.find((one) => one.kind === kind)
+    if (!factory) throw new Error(`the adapter for key service ${kind} exports no such service`)
+    return factory.create(contextFor(factory.settingsName, factory.settingsSchema))
+  }
 
   async function loadDialect(provider: string): Promise<Dialect> {
     const { adapter } = await found(byDialect, provider, 'provider').load()
@@ -79,14 +129,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     const { adapter } = await found(byBackend, kind, 'backend').load()
     const factory = adapter.backends?.find((one) => one.kind === kind)
     if (!factory) throw new Error(`the adapter for backend ${kind} exports no such backend`)
-    return factory.create({
-      settings: settingsOf(factory, options.settings),
-      log: options.log.with({ backend: kind }),
-      http: options.http,
-      env: options.env,
-      ...(options.meter !== undefined && { meter: options.meter }),
-      ...(options.requestToken !== undefined && { requestToken: options.requestToken }),
-    })
+    return factory.create(contextFor(factory.kind, factory.settingsSchema))
   }
 
   return {
@@ -96,10 +139,15 @@ export function createRegistry(options: RegistryOptions): Registry {
     backend: (kind) => once(backends, kind, makeBackend),
     async check() {
       for (const kind of Object.keys(options.settings)) {
+        const service = serviceSettings.get(kind)
+        if (service !== undefined) {
+          await once(keyServices, service, makeKeyService)
+          continue
+        }
         if (!byBackend.has(kind)) {
           throw new SettingsError(
             ['backends', kind],
-            `is not a backend; there are ${[...byBackend.keys()].sort().join(', ')}`,
+            `is not a backend; there are ${[...byBackend.keys(), ...serviceSettings.keys()].sort().join(', ')}`,
           )
         }
         await once(backends, kind, makeBackend)
@@ -133,6 +181,9 @@ export async function outOfTree(
     entries.push({
       dialects: (adapter.dialects ?? []).flatMap((dialect) => [dialect.name, ...(dialect.aliases ?? [])]),
       backends: (adapter.backends ?? []).map((backend) => backend.kind),
+      keyServices: Object.fromEntries(
+        (adapter.keyServices ?? []).map((service) => [service.kind, service.settingsName]),
+      ),
       load: () => Promise.resolve({ adapter }),
     })
   }
@@ -145,17 +196,18 @@ function isAdapterModule(module: unknown): module is { adapter: Adapter } {
   )
 }
 
-function settingsOf(factory: BackendFactory, all: Readonly<Record<string, unknown>>): unknown {
-  const given = Object.hasOwn(all, factory.kind) ? all[factory.kind] : {}
-  const result = v.safeParse(factory.settingsSchema ?? v.strictObject({}), given)
+function settingsOf(
+  name: string,
+  schema: v.GenericSchema | undefined,
+  all: Readonly<Record<string, unknown>>,
+): unknown {
+  const given = Object.hasOwn(all, name) ? all[name] : {}
+  const result = v.safeParse(schema ?? v.strictObject({}), given)
   if (result.success) return result.output
   const [issue] = result.issues
   const path = (issue.path ?? []).map((item) => (typeof item.key === 'number' ? item.key : String(item.key)))
   const unknownKey = issue.type === 'strict_object' && issue.expected === 'never'
-  throw new SettingsError(
-    ['backends', factory.kind, ...path],
-    unknownKey ? 'is not a known key' : issue.message,
-  )
+  throw new SettingsError(['backends', name, ...path], unknownKey ? 'is not a known key' : issue.message)
 }
 
 function found<T>(table: ReadonlyMap<string, T>, name: string, what: string): T {

@@ -55,6 +55,8 @@ export interface ServerOptions {
   readonly log: Logger
   /** Told how each Mount call ended. */
   readonly onMount?: (report: MountReport) => void
+  /** Told when a connection was closed for what it sent. */
+  readonly onRefusedConnection?: () => void
 }
 
 /** What is going on, for metrics and status. */
@@ -119,6 +121,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         inject: (connection) => servers.get(name)?.inject(connection),
         onRewrite: () => options.log.debug('rewriting the authority of a connection', { provider: name }),
         onGarbage: (error) => {
+          options.onRefusedConnection?.()
           options.log.warn('closed a connection that does not speak HTTP/2 as it must', {
             provider: name,
             reason: error.message,

@@ -32,6 +32,15 @@ describe('a failed mount', () => {
     expect(Object.values(FINAL_CODE).filter((code) => notFinal.includes(code))).toEqual([])
   })
 
+  it('a single fault that is too long is cut, never left out', () => {
+    for (const length of [600, 900, 960, 970, 980, 990, 1000, 5000]) {
+      const { message } = MountFailure.of('config', 'TOO_LONG', 'x'.repeat(length), 'Make it shorter')
+      expect(message).toMatch(/^TOO_LONG: x{500}/)
+      expect(message).toMatch(/Make it shorter\.$/)
+      expect(Buffer.byteLength(message)).toBeLessThanOrEqual(1000)
+    }
+  })
+
   it('names code, object, file, fault, kind and remedy', () => {
     const failure: ObjectFailure = {
       kind: 'denied',

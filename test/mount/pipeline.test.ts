@@ -5,12 +5,12 @@ import { createPipeline, DEFAULT_LIMITS, type PipelineOptions } from '../../src/
 import { compatPolicy } from '../../src/mount/policy.ts'
 import type { MountRequest } from '../../src/mount/request.ts'
 import { createResolver } from '../../src/mount/resolver.ts'
-import { keyedDigest } from '../../src/mount/versions.ts'
 import type { Dialect, Host } from '../../src/providers/adapter.ts'
 import type { AuditRecord } from '../../src/telemetry/audit.ts'
 import { silentLogger } from '../../src/telemetry/log.ts'
 import { silentMeter } from '../../src/telemetry/metrics.ts'
 import { SecretBytes } from '../../src/telemetry/secret-bytes.ts'
+import { backendContext } from '../support/backend-context.ts'
 import { memoryStore, type Held } from '../support/memory-adapter.ts'
 
 const POD = { name: 'web-0', namespace: 'shop', uid: 'u-1', serviceAccount: 'web' }
@@ -19,12 +19,7 @@ function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {
   const store = memoryStore(held)
   const records: AuditRecord[] = []
   const dialect = store.adapter.dialects?.[0] as Dialect
-  const backend = store.adapter.backends?.[0]?.create({
-    settings: {},
-    log: silentLogger,
-    http: {} as never,
-    env: {},
-  })
+  const backend = store.adapter.backends?.[0]?.create(backendContext())
   let plans = 0
   const pipeline = createPipeline({
     dialect: () => Promise.resolve({ ...dialect, plan: (request) => ((plans += 1), dialect.plan(request)) }),
@@ -44,7 +39,7 @@ function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {
     }),
     addresses: () => Promise.resolve([]),
     policy: compatPolicy,
-    digest: keyedDigest(Buffer.alloc(32, 7)),
+    versionKey: Buffer.alloc(32, 7),
     limits: DEFAULT_LIMITS,
     audit: (record) => records.push(record),
     meter: silentMeter,
@@ -68,7 +63,7 @@ function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {
       deadline: Date.now() + 5_000,
     })
   }
-  return { store, records, mount, plans: () => plans }
+  return { store, records, mount, dialect, plans: () => plans }
 }
 
 const files = (answer: MountAnswer): unknown =>
@@ -97,8 +92,7 @@ describe('a mount', () => {
 
   it('T23 a version without the backend’s is a keyed digest: it changes with content and key, and is no plain hash', async () => {
     const version = async (text: string, key: number): Promise<string | undefined> =>
-      (await setUp({ a: { text } }, { digest: keyedDigest(Buffer.alloc(32, key)) }).mount('f=a')).versions[0]
-        ?.version
+      (await setUp({ a: { text } }, { versionKey: Buffer.alloc(32, key) }).mount('f=a')).versions[0]?.version
     const [one, same, otherText, otherKey] = await Promise.all([
       version('s', 1),
       version('s', 1),
@@ -261,6 +255,29 @@ describe('a mount', () => {
     answer.release()
     expect(sent?.length).toBe(0)
     expect(store.given[0]?.reveal().toString()).toBe('\0\0\0\0')
+  })
+
+  it('logs a warning about a class once, however often its volume is published again', async () => {
+    const lines: unknown[] = []
+    const log = { ...silentLogger, warn: (_message: string, fields?: object) => lines.push(fields) }
+    const { mount, dialect } = setUp({ a: { text: 'A' } })
+    const warning: Dialect = {
+      ...dialect,
+      plan: (request) => ({ ...dialect.plan(request), warnings: ['is old'] }),
+    }
+    const { mount: warned } = setUp({ a: { text: 'A' } }, { log, dialect: () => Promise.resolve(warning) })
+    await mount('f=a')
+    await warned('f=a')
+    await warned('f=a')
+    expect(lines).toEqual([
+      {
+        namespace: 'shop',
+        pod: 'web-0',
+        provider: 'memory',
+        secretProviderClass: 'web-secrets',
+        warning: 'is old',
+      },
+    ])
   })
 
   it('hands the names of the node-publish Secret to a dialect only when it says so', async () => {

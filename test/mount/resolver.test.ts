@@ -16,6 +16,7 @@ import {
 } from '../../src/providers/adapter.ts'
 import { silentLogger } from '../../src/telemetry/log.ts'
 import { silentMeter } from '../../src/telemetry/metrics.ts'
+import { backendContext } from '../support/backend-context.ts'
 import { memoryStore, type Held, type MemoryStore } from '../support/memory-adapter.ts'
 
 const CACHE: CacheSettings = {
@@ -42,7 +43,7 @@ function setUp(initial: Record<string, Held>, cache: Partial<CacheSettings> = {}
 function backendOf(store: MemoryStore): Backend {
   const factory = store.adapter.backends?.[0]
   if (!factory) throw new Error('no backend')
-  return factory.create({ settings: {}, log: silentLogger, http: {} as never, env: {} })
+  return factory.create(backendContext())
 }
 
 const source = (ref: string, name = 'default', identity: Identity = 'pod'): Source => ({

@@ -54,7 +54,8 @@ export async function startPeer(name: PeerName, options: PeerOptions = {}): Prom
 
 const starters = {
   moto: startMoto,
-  bao: startBao,
+  bao: (options: PeerOptions) => startBao('bao', options),
+  'vault-ce': (options: PeerOptions) => startBao('vault-ce', options),
   postgres: startPostgres,
 }
 
@@ -71,12 +72,13 @@ function startMoto(options: PeerOptions): Promise<RunningProcess<string>> {
   })
 }
 
-async function startBao(options: PeerOptions): Promise<RunningProcess<string>> {
+/** OpenBao and HashiCorp Vault are started in the same words. */
+async function startBao(name: 'bao' | 'vault-ce', options: PeerOptions): Promise<RunningProcess<string>> {
   const port = await freePort(2)
   const address = `http://127.0.0.1:${port}`
   return startProcess({
-    name: 'bao',
-    command: peerProgram('bao'),
+    name,
+    command: peerProgram(name),
     args: [
       'server',
       '-dev',

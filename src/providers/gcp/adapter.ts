@@ -1,6 +1,7 @@
 /** Owns what the Google folder offers to the registry. */
 import type { Adapter } from '../adapter.ts'
 import { dialect } from './dialect.ts'
+import { gcpKmsKeyService, kmsSettingsSchema } from './kms.ts'
 import { parameterManagerBackend } from './parameter-manager.ts'
 import { PARAMETER_MANAGER, SECRET_MANAGER } from './resources.ts'
 import { secretManagerBackend } from './secret-manager.ts'
@@ -11,5 +12,8 @@ export const adapter: Adapter = {
   backends: [
     { kind: SECRET_MANAGER, settingsSchema, create: secretManagerBackend },
     { kind: PARAMETER_MANAGER, settingsSchema, create: parameterManagerBackend },
+  ],
+  keyServices: [
+    { kind: 'gcp_kms', settingsName: 'gcp-kms', settingsSchema: kmsSettingsSchema, create: gcpKmsKeyService },
   ],
 }

@@ -33,8 +33,8 @@ export async function send(environment: GcpEnvironment, call: GoogleCall): Promi
   const began = performance.now()
   const measured = (status: string): void => {
     const labels = { kind: call.kind, status }
-    meter?.count('outbound_rpc_count', labels)
-    meter?.time('outbound_rpc_latency', (performance.now() - began) / 1000, labels)
+    meter.count('outbound_rpc_count', labels)
+    meter.time('outbound_rpc_latency', (performance.now() - began) / 1000, labels)
   }
   try {
     const reply = await http.send({

@@ -6,7 +6,6 @@ import { BACKEND_KIND } from './dialect.ts'
 import { sopsError } from './errors.ts'
 import { identitySet, warnAboutSwap, type IdentitySet } from './identities.ts'
 import type { KeyRing } from './keys/data-key.ts'
-import type { KeyService } from './keys/key-service.ts'
 import { withinLimit, type Limits } from './limits.ts'
 import { closeDocument, openDocument, type OpenedDocument } from './open.ts'
 import { documentKey, formatOfFile, inlineBytes, refKey, versionOf, type SopsRef } from './ref.ts'
@@ -23,7 +22,7 @@ interface Node {
   readonly settings: Settings
   readonly limits: Limits
   readonly identities: IdentitySet
-  readonly services: readonly KeyService[]
+  readonly keyService: BackendContext['keyService']
 }
 
 async function find(ref: SopsRef, host: Host, { settings, limits }: Node): Promise<readonly Found[]> {
@@ -55,7 +54,7 @@ async function ringFor(ref: SopsRef, host: Host, node: Node): Promise<KeyRing> {
   const identities = await node.identities.for(caller)
   return ref.keyIdentity === 'offline'
     ? { identities }
-    : { identities, services: { list: node.services, host } }
+    : { identities, services: { of: node.keyService, host } }
 }
 
 /** Names the document in an error, where there may be several. */
@@ -141,19 +140,16 @@ async function resolve(
 }
 
 /**
- * The backend, with the key services that other modules bring.
+ * The backend. Key services come from other adapters, through the context.
  * @throws when the settings are not valid; the configuration was checked before
  */
-export function sopsBackend(
-  context: BackendContext,
-  services: readonly KeyService[],
-): Backend<Readonly<Record<string, never>>, SopsRef> {
+export function sopsBackend(context: BackendContext): Backend<Readonly<Record<string, never>>, SopsRef> {
   const settings = v.parse(settingsSchema, context.settings)
   const node: Node = {
     settings,
     limits: limitsOf(settings),
-    identities: identitySet(settings.identities, settings.pgp.passphraseFile, context.log),
-    services,
+    identities: identitySet(settings.identities, settings.pgp.passphraseFile, context),
+    keyService: (kind) => context.keyService(kind),
   }
   void warnAboutSwap(context.log)
   return {

@@ -167,10 +167,13 @@ function distance(a: string, b: string): number {
 }
 
 const MAX_SLIP = 2
+/** Most names that are compared: a SecretProviderClass can carry tens of thousands (threat model T17). */
+const MAX_COMPARED = 100
 
 /** Unknown parameters may be anybody's and are ignored, but one that looks like ours is told. */
 function misspelt(parameters: ReadonlyMap<string, string>): readonly string[] {
-  return Array.from(parameters.keys()).flatMap((name) => {
+  const names = Array.from(parameters.keys()).slice(0, MAX_COMPARED)
+  return names.flatMap((name) => {
     if (PARAMETERS.includes(name) || name.includes('/') || name.length > 32) return []
     const meant = PARAMETERS.find((known) => distance(name.toLowerCase(), known.toLowerCase()) <= MAX_SLIP)
     return meant === undefined

@@ -1,7 +1,7 @@
 /** Owns the identities that the provider holds: where they lie, who may be served with them, reloading (sops A11.1, B6). */
 import { lstat, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Logger } from '../../telemetry/log.ts'
+import type { BackendContext } from '../adapter.ts'
 import { sopsError } from './errors.ts'
 import type { HeldIdentity, Scope } from './keys/held.ts'
 import { parseIdentities } from './keys/parse-identity.ts'
@@ -109,12 +109,12 @@ async function fingerprint(files: readonly IdentityFile[]): Promise<string> {
 
 /**
  * The identities of some settings: loaded now, and again when files change. A failed reload keeps
- * the old set and is logged.
+ * the old set, is logged and counted.
  */
 export function identitySet(
   settings: readonly IdentitySetting[],
   passphraseFile: string | undefined,
-  log: Logger,
+  { log, meter }: Pick<BackendContext, 'log' | 'meter'>,
 ): IdentitySet {
   let held: readonly HeldIdentity[] | undefined
   let print: string | undefined
@@ -137,6 +137,7 @@ export function identitySet(
         error instanceof RangeError
           ? error.message
           : `cannot list them (${String((error as NodeJS.ErrnoException).code)})`
+      meter.count('keyferry_identity_reload_failures_total', { backend: 'sops' })
       log.error('sops identities not loaded', { reason, kept: held?.length ?? 0 })
     }
   }
@@ -168,7 +169,7 @@ export function identitySet(
 }
 
 /** Warns when memory, private keys with it, may be written to disk (B6). */
-export async function warnAboutSwap(log: Logger): Promise<void> {
+export async function warnAboutSwap(log: BackendContext['log']): Promise<void> {
   const swaps = await readFile('/proc/swaps', 'utf8').catch(() => '')
   if (swaps.trim().split('\n').length > 1) {
     log.warn('swap is on: private keys may reach the disk', { remedy: 'turn swap off or encrypt it' })

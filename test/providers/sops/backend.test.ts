@@ -1,11 +1,11 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { BackendError, type Backend, type Output } from '../../../src/providers/adapter.ts'
-import { sopsAdapter } from '../../../src/providers/sops/adapter.ts'
+import { BackendError, type Backend, type KeyService, type Output } from '../../../src/providers/adapter.ts'
+import { sopsBackend } from '../../../src/providers/sops/backend.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { SOPS_ERROR_KINDS } from '../../../src/providers/sops/errors.ts'
 import { versionOf } from '../../../src/providers/sops/ref.ts'
-import { silentLogger } from '../../../src/telemetry/log.ts'
 import {
   backendOf,
   hostOf,
@@ -331,17 +331,16 @@ describe('who may have it', () => {
     )
     expect(await mountInline(document, objects)).toEqual({ a: 'NO_KEY_OPENED' })
     const calls: string[] = []
-    const factory = sopsAdapter([
-      {
-        kind: 'hc_vault',
-        unwrap: (entry) => {
-          calls.push(entry.kind === 'hc_vault' ? entry.vaultAddress : '')
-          throw new BackendError({ kind: 'timeout', code: 'VAULT_TIMEOUT', message: 'no answer' })
-        },
+    const service: KeyService = {
+      kind: 'hc_vault',
+      unwrap: (entry) => {
+        calls.push('vaultAddress' in entry ? String(entry.vaultAddress) : '')
+        throw new BackendError({ kind: 'timeout', code: 'VAULT_TIMEOUT', message: 'no answer' })
       },
-    ]).backends?.[0]
-    const backend = factory?.create({ settings: {}, log: silentLogger, http: hostOf('a/b').http, env: {} })
-    if (backend === undefined) throw new Error('no backend')
+    }
+    const keyService = (kind: string): Promise<KeyService | undefined> =>
+      Promise.resolve(kind === 'hc_vault' ? service : undefined)
+    const backend = sopsBackend(backendContext({ keyService }))
     expect(await mountInline(document, objects, { backend, parameters: { keyIdentity: 'pod' } })).toEqual({
       a: 'KEY_SERVICE_UNAVAILABLE',
     })

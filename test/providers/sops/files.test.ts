@@ -8,6 +8,7 @@ import { identitySet } from '../../../src/providers/sops/identities.ts'
 import { DEFAULT_LIMITS } from '../../../src/providers/sops/limits.ts'
 import { parseFilePath, readSopsFile, type Root } from '../../../src/providers/sops/source.ts'
 import { silentLogger } from '../../../src/telemetry/log.ts'
+import { silentMeter } from '../../../src/telemetry/metrics.ts'
 import { putIdentity, recordingLogger, temporaryDirectory } from './fixtures.ts'
 
 let directory: ReturnType<typeof temporaryDirectory>
@@ -151,7 +152,10 @@ describe('identity files', () => {
   /** Reason of a refusal, as the log has it. */
   async function refusal(path: string, passphraseFile?: string): Promise<string> {
     const log = recordingLogger()
-    const failure: unknown = await identitySet([{ path, subjects: ['*/*'] }], passphraseFile, log)
+    const failure: unknown = await identitySet([{ path, subjects: ['*/*'] }], passphraseFile, {
+      log,
+      meter: silentMeter,
+    })
       .for(caller)
       .catch((error: unknown) => error)
     expect(failure).toMatchObject({ code: 'KEY_SERVICE_UNAVAILABLE' })
@@ -210,11 +214,10 @@ describe('identity files', () => {
     expect(await refusal(path, wrong)).toContain('does not open')
   })
   test('sops B6 an X25519 identity is held as a key that cannot be exported', async () => {
-    const set = identitySet(
-      [{ path: putIdentity(keys(), 'age-a'), subjects: ['payments/*'] }],
-      undefined,
-      silentLogger,
-    )
+    const set = identitySet([{ path: putIdentity(keys(), 'age-a'), subjects: ['payments/*'] }], undefined, {
+      log: silentLogger,
+      meter: silentMeter,
+    })
     const [held] = await set.for(caller)
     if (held?.kind !== 'age' || typeof held.identity === 'string' || !('extractable' in held.identity)) {
       throw new Error('no key object')
@@ -234,7 +237,7 @@ describe('identity files', () => {
         { path: putIdentity(keys(), 'ssh-ed25519', 'one'), subjects: ['payments/api', 'third/*'] },
       ],
       undefined,
-      silentLogger,
+      { log: silentLogger, meter: silentMeter },
     )
     const given = async (namespace: string, serviceAccount: string): Promise<string> =>
       (await set.for({ namespace, serviceAccount }))
@@ -249,15 +252,19 @@ describe('identity files', () => {
   test('sops B6 a changed directory is read again; a broken change keeps the old set', async () => {
     putIdentity(keys(), 'age-a')
     const log = recordingLogger()
-    const set = identitySet([{ path: keys(), subjects: ['payments/*'] }], undefined, log)
+    const counted: unknown[] = []
+    const meter = { ...silentMeter, count: (...what: unknown[]) => void counted.push(what) }
+    const set = identitySet([{ path: keys(), subjects: ['payments/*'] }], undefined, { log, meter })
     expect(await set.for(caller)).toHaveLength(1)
     putIdentity(keys(), 'age-b')
     await sleep(1100)
     expect(await set.for(caller)).toHaveLength(2)
+    expect(counted).toEqual([])
     writeFileSync(join(keys(), 'bad.agekey'), 'nothing', { mode: 0o400 })
     await sleep(1100)
     expect(await set.for(caller)).toHaveLength(2)
     expect(log.lines.at(-1)).toMatchObject({ message: 'sops identities not loaded', fields: { kept: 2 } })
+    expect(counted).toEqual([['keyferry_identity_reload_failures_total', { backend: 'sops' }]])
   })
   async function recipientOf(name: string): Promise<string> {
     const { identities } = await import('./vectors.ts')

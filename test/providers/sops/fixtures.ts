@@ -16,6 +16,7 @@ import { settingsSchema } from '../../../src/providers/sops/settings.ts'
 import { aadOf, encryptToken } from '../../../src/providers/sops/token.ts'
 import { text, type MapTree, type Scalar, type Tree } from '../../../src/providers/sops/tree.ts'
 import { silentLogger, type LogFields, type Logger } from '../../../src/telemetry/log.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { identityPath } from './vectors.ts'
 
 export const AGE_A = 'age18auwfahhlre4nynmw48yzkuj8gec9l65zleu9tfeev2rj2gwa44qs689cz'
@@ -74,12 +75,7 @@ export function backendOf(
 ): Backend {
   const factory = adapter.backends?.[0]
   if (factory === undefined) throw new Error('no backend')
-  return factory.create({
-    settings: v.parse(settingsSchema, settings),
-    log,
-    http: { send: unreachable, agents: unreachable },
-    env: {},
-  })
+  return factory.create(backendContext({ settings: v.parse(settingsSchema, settings), log }))
 }
 
 /** The plan of an SPC's parameters. */

@@ -1,23 +1,25 @@
 /** Owns finding the data key of a document: groups, their keys in order, Shamir shares (sops A10). */
-import { BackendError, type Host } from '../../adapter.ts'
+import { BackendError, type BackendContext, type Host } from '../../adapter.ts'
 import { sopsError } from '../errors.ts'
 import type { Limits } from '../limits.ts'
 import type { KeyGroup, MasterKey, Metadata } from '../metadata.ts'
 import type { Pace } from '../pace.ts'
 import { recipientHint, unwrapAge, type HeldAge } from './age.ts'
 import type { HeldIdentity } from './held.ts'
-import { SERVICE_KINDS, type KeyService } from './key-service.ts'
 import { unwrapPgp, type HeldPgp } from './pgp.ts'
 import { combine, SHARE_BYTES, shareX } from './shamir.ts'
 
 export const DATA_KEY_BYTES = 32
+
+/** Kinds of master key that need a service of their vendor. */
+const SERVICE_KINDS = ['kms', 'gcp_kms', 'azure_kv', 'hc_vault'] as const
 
 /** What may be tried for a document. */
 export interface KeyRing {
   /** Only those that may serve the caller. */
   readonly identities: readonly HeldIdentity[]
   /** Services that may be called, and the host they are called with. Absent: none (`offline`). */
-  readonly services?: { readonly list: readonly KeyService[]; readonly host: Host }
+  readonly services?: { readonly of: BackendContext['keyService']; readonly host: Host }
 }
 
 export interface DataKey {
@@ -62,7 +64,7 @@ async function unwrapEntry(
   }
   if (entry.kind === 'hckms') return 'this kind of key is not supported'
   if (ring.services === undefined) return 'it needs a key service, and keyIdentity is offline'
-  const service = ring.services.list.find((known) => known.kind === entry.kind)
+  const service = await ring.services.of(entry.kind)
   if (service === undefined) return 'it needs a key service that is not set up here'
   try {
     return await service.unwrap(entry, ring.services.host, version)
