@@ -40,6 +40,8 @@ export interface HarnessOptions {
   readonly settings?: Readonly<Record<string, unknown>>
   /** Top-level keys of the configuration, e.g. `cache`. */
   readonly config?: Readonly<Record<string, unknown>>
+  /** More entries of `backends`, given the settings that lead to the fake. */
+  readonly backends?: (settings: object) => Readonly<Record<string, unknown>>
   /** False: nobody answers where the metadata server should be. */
   readonly metadata?: boolean
   /** Whether the provider may mint tokens; default true. */
@@ -83,7 +85,11 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const config = {
     cache: { freshFor: 0 },
     kubernetes: { server: listeners.plain, tokenRequests: options.tokenRequests ?? true },
-    backends: { 'gcp-secret-manager': settings, 'gcp-parameter-manager': settings },
+    backends: {
+      'gcp-secret-manager': settings,
+      'gcp-parameter-manager': settings,
+      ...options.backends?.(settings),
+    },
     ...options.config,
   }
   const logs: string[] = []
