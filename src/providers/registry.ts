@@ -26,6 +26,12 @@ export const BUILT_IN: readonly AdapterEntry[] = [
   },
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
   {
+    dialects: ['gcp', 'gke'],
+    backends: ['gcp-parameter-manager', 'gcp-secret-manager'],
+    keyServices: { gcp_kms: 'gcp-kms' },
+    load: () => import('./gcp/adapter.ts'),
+  },
+  {
     dialects: ['vault', 'openbao'],
     backends: ['vault'],
     keyServices: { hc_vault: 'vault-transit' },

@@ -72,6 +72,16 @@ export const METRICS = {
     help: 'Longest delay of the event loop since the last reading',
     labels: [],
   },
+  outbound_rpc_count: {
+    type: 'counter',
+    help: "Calls to Google's APIs, under the name that Google's provider uses",
+    labels: ['kind', 'status'],
+  },
+  outbound_rpc_latency: {
+    type: 'histogram',
+    help: "Seconds of calls to Google's APIs, under the name that Google's provider uses",
+    labels: ['kind', 'status'],
+  },
 } as const satisfies Record<string, MetricFacts>
 
 export type MetricName = keyof typeof METRICS
