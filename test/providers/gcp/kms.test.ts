@@ -74,7 +74,7 @@ describe('sops A10 gcp_kms', () => {
     for (let i = 0; i < 3; i += 1) expect(await service.unwrap(entry(), one)).toEqual(DATA_KEY)
     expect(google.callsOf('exchange')).toHaveLength(1)
     expect(google.callsOf('kms').map((call) => [call.host, call.path])).toEqual(
-      Array(3).fill(['cloudkms.googleapis.com', `/v1/${KEY}:decrypt`]),
+      Array.from({ length: 3 }, () => ['cloudkms.googleapis.com', `/v1/${KEY}:decrypt`]),
     )
   })
 
