@@ -29,7 +29,7 @@ export class Pkcs12Error extends Error {
 export interface Pkcs12 {
   /** Decrypted PKCS#8 structures, in bag order. Wipe them after use. */
   readonly keys: readonly Buffer[]
-  /** DER of X.509 certificates, in bag order. */
+  /** DER of X.509 certificates, in bag order; copies, like the keys: the file may be wiped. */
   readonly certificates: readonly Buffer[]
 }
 
@@ -201,7 +201,7 @@ async function readBags(contents: DerNode, opening: Opening): Promise<void> {
 
 function readCertificate(value: DerNode, opening: Opening): void {
   if (oid(child(value, 0)) !== OID.x509) throw new Pkcs12Error('only X.509 certificates are supported')
-  opening.certificates.push(octets(child(child(value, 1, context(0)), 0)))
+  opening.certificates.push(Buffer.from(octets(child(child(value, 1, context(0)), 0))))
 }
 
 async function decrypted(algorithm: DerNode, bytes: Buffer, opening: Opening): Promise<Buffer> {

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
-import { BackendError, type BackendContext, type Host } from '../adapter.ts'
+import type { BackendContext, BackendError, Host } from '../adapter.ts'
 import type { Cloud } from './clouds.ts'
 import { createCredentials, type Purpose } from './credentials.ts'
 import { azureError, badAnswer, field, jsonOf } from './failures.ts'

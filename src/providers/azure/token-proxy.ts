@@ -1,6 +1,7 @@
 /** Owns AKS identity binding's way to Entra ID: through the cluster's token proxy, under a TLS name of its own (azure section 7). */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { connect } from 'node:tls'
 import type { PeerCertificate } from 'node:tls'
 import type { TokenRoute } from './entra.ts'
@@ -95,7 +96,7 @@ function discoveredName(
     const socket = connect({
       host,
       port: Number(port || 443),
-      servername: host,
+      ...(isIP(host) === 0 ? { servername: host } : {}),
       ...(ca === undefined ? {} : { ca }),
     })
     const fail = (reason: string): void => {
