@@ -156,7 +156,7 @@ test('azure-32 what is not in the encoding is refused, and not quoted', async ()
 function history(name: string, letters = 'abcde', disabled = ''): void {
   const vault = harness.fake.vault(VAULT_HOST)
   vault.remove('secrets', name)
-  const sorted = [...letters]
+  const sorted = letters.split('')
   for (const letter of [...sorted].sort(
     (x, y) => ((x.charCodeAt(0) * 7) % 5) - ((y.charCodeAt(0) * 7) % 5),
   )) {

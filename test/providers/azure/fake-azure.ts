@@ -8,6 +8,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createHttp, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import { connect, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
@@ -45,6 +46,17 @@ const NAMES = [
   sniOfCluster('c1-abc'),
 ]
 
+/** Made once for a test file: keys take time. */
+let made: { readonly ca: string; readonly cert: string; readonly key: string } | undefined
+
+function certificates(): NonNullable<typeof made> {
+  if (made === undefined) {
+    const authority = createAuthority()
+    made = { ca: authority.ca, ...authority.issue(NAMES) }
+  }
+  return made
+}
+
 export const ARC_KEY = 'arc-challenge-content'
 
 export class FakeAzure {
@@ -62,7 +74,11 @@ export class FakeAzure {
   readonly nodeIdentities = new Map<string, string>([['', 'vm']])
   readonly #servers: Server[] = []
   readonly #sockets = new Set<Socket>()
-  readonly #certificate: { readonly cert: string; readonly key: string }
+  /** Every answer comes that much later. */
+  delayMs = 0
+  /** Most calls that were being answered at once. */
+  mostAtOnce = 0
+  #atOnce = 0
   proxyUrl = ''
   /** `https://localhost:PORT`, for the token proxy and the API server. */
   tlsUrl = ''
@@ -70,16 +86,14 @@ export class FakeAzure {
   agentUrl = ''
 
   constructor() {
-    const authority = createAuthority()
-    this.ca = authority.ca
-    this.#certificate = authority.issue(NAMES)
-    writeFileSync(this.caFile, authority.ca)
+    this.ca = certificates().ca
+    writeFileSync(this.caFile, this.ca)
     writeFileSync(join(this.directory, 'arc.key'), ARC_KEY)
     this.entra.clusters.set(this.cluster.issuer, this.cluster)
   }
 
   async start(): Promise<this> {
-    const tls = createHttps(this.#certificate, (request, response) => void this.#public(request, response))
+    const tls = createHttps(certificates(), (request, response) => void this.#public(request, response))
     const port = await this.#listen(tls)
     const proxy = createHttp()
     proxy.on('connect', (request: IncomingMessage, client: Socket) => {
@@ -177,6 +191,10 @@ export class FakeAzure {
       status: 0,
     }
     this.calls.push(call)
+    this.#atOnce += 1
+    this.mostAtOnce = Math.max(this.mostAtOnce, this.#atOnce)
+    if (this.delayMs > 0) await sleep(this.delayMs)
+    this.#atOnce -= 1
     let fault: ReturnType<Fault>
     for (const one of this.faults) fault ??= one(call)
     if (fault === 'hang') return
