@@ -160,7 +160,13 @@ export class FakeAzure {
       const vault = this.vaults.get(host)
       return vault === undefined
         ? { status: 404, body: { error: 'no such host in this fake' } }
-        : vault.handle({ method: request.method ?? '', path, authorization, body })
+        : vault.handle({
+            method: request.method ?? '',
+            path,
+            authorization,
+            authority: request.headers.host ?? host,
+            body,
+          })
     })
   }
 

@@ -20,6 +20,8 @@ export interface VaultRequest {
   /** With its query. */
   readonly path: string
   readonly authorization: string | undefined
+  /** Host and port that the client called: links go on from there. */
+  readonly authority: string
   readonly body: string
 }
 
@@ -129,7 +131,7 @@ export class FakeVault {
     if (issued === undefined || issued.exp < Date.now() / 1000 || issued.resource !== this.resource)
       return this.#challenge('Unauthorized')
     if (issued.tenant !== this.tenant) return this.#challenge('Unauthorized')
-    const url = new URL(request.path, `https://${this.host}`)
+    const url = new URL(request.path, `https://${request.authority}`)
     const [, collection = '', name = '', version = '', action = ''] = url.pathname.split('/')
     if (!isCollection(collection)) return vaultError(404, 'NotFound')
     const wants = version === 'versions' ? 'list' : 'get'
@@ -176,7 +178,7 @@ export class FakeVault {
     }))
     const next = from + size
     const more = next < versions.length
-    const link = `https://${this.host}/${collection}/${name}/versions?api-version=7.4&$skiptoken=${next}`
+    const link = `${url.origin}/${collection}/${name}/versions?api-version=7.4&$skiptoken=${next}`
     return { status: 200, body: { value: items, nextLink: more ? link : null } }
   }
 }

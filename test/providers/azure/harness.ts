@@ -8,11 +8,13 @@ import { MountFailure } from '../../../src/mount/errors.ts'
 import { createCallers } from '../../../src/mount/host.ts'
 import { createPipeline, DEFAULT_LIMITS } from '../../../src/mount/pipeline.ts'
 import { compatPolicy, type Policy } from '../../../src/mount/policy.ts'
-import { decodeMountRequest } from '../../../src/mount/request.ts'
+import { decodeMountRequest, type MountRequest } from '../../../src/mount/request.ts'
 import { createResolver, type CacheSettings } from '../../../src/mount/resolver.ts'
 import { keyedDigest } from '../../../src/mount/versions.ts'
 import { createHttpClient } from '../../../src/net/client.ts'
+import type { BackendContext, Host } from '../../../src/providers/adapter.ts'
 import { adapter } from '../../../src/providers/azure/adapter.ts'
+import { dialect } from '../../../src/providers/azure/dialect.ts'
 import { KEY_VAULT } from '../../../src/providers/azure/store.ts'
 import { createRegistry } from '../../../src/providers/registry.ts'
 import type { LogFields, Logger } from '../../../src/telemetry/log.ts'
@@ -68,6 +70,10 @@ export interface Harness {
   mount(parameters: Parameters, pod?: Pod): Promise<Seen>
   /** The failure of a mount that must fail. */
   failure(parameters: Parameters, pod?: Pod): Promise<MountFailure>
+  /** What a backend or key service would be given. */
+  host(identity: 'pod' | 'node', pod?: Pod): Host
+  /** What a key service is made from. */
+  context(settings: Readonly<Record<string, unknown>>): BackendContext
   stop(): Promise<void>
 }
 
@@ -109,6 +115,17 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     http,
     env: options.env?.(fake) ?? {},
   })
+  const callers = createCallers({
+    http,
+    sessions: createSessionCache({ now: Date.now, meter: silentMeter }),
+    log,
+    now: () => new Date(),
+    annotation: (namespace, serviceAccount, name) =>
+      Promise.resolve(
+        new Map(Object.entries(annotations.get(`${namespace}/${serviceAccount}`) ?? {})).get(name),
+      ),
+    nodeLabel: () => Promise.resolve(undefined),
+  })
   const pipeline = createPipeline({
     dialect: (name) => registry.dialect(name),
     resolver: createResolver({
@@ -118,17 +135,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       now: Date.now,
       random: () => 0,
     }),
-    caller: createCallers({
-      http,
-      sessions: createSessionCache({ now: Date.now, meter: silentMeter }),
-      log,
-      now: () => new Date(),
-      annotation: (namespace, serviceAccount, name) =>
-        Promise.resolve(
-          new Map(Object.entries(annotations.get(`${namespace}/${serviceAccount}`) ?? {})).get(name),
-        ),
-      nodeLabel: () => Promise.resolve(undefined),
-    }),
+    caller: callers,
     addresses: async (source) =>
       (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
     policy: options.policy ?? compatPolicy,
@@ -139,7 +146,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     log,
     now: Date.now,
   })
-  const answer: Harness['answer'] = async (parameters, pod = {}) => {
+  const requestOf = (parameters: Parameters, pod: Pod): MountRequest => {
     const { namespace = 'ns1', serviceAccount = 'web' } = pod
     const tokens =
       pod.tokens ??
@@ -151,7 +158,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
           ]),
         ),
       )
-    const request = decodeMountRequest({
+    return decodeMountRequest({
       attributes: JSON.stringify({
         ...parameters,
         secretProviderClass: 'web-secrets',
@@ -165,12 +172,14 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       target_path: '/target',
       permission: '420',
     })
-    return pipeline(request, {
-      provider: 'azure',
-      signal: pod.signal ?? AbortSignal.timeout(25_000),
-      deadline: Date.now() + 25_000,
-    })
   }
+  const context = (request: Pod) => ({
+    provider: 'azure',
+    signal: request.signal ?? AbortSignal.timeout(25_000),
+    deadline: Date.now() + 25_000,
+  })
+  const answer: Harness['answer'] = async (parameters, pod = {}) =>
+    pipeline(requestOf(parameters, pod), context(pod))
   return {
     fake,
     annotations,
@@ -195,6 +204,16 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       }
       throw new Error('the mount succeeded, but should have failed')
     },
+    host: (identity, pod = {}) => {
+      const caller = callers(requestOf({}, pod), context(pod), dialect)
+      return caller.host({ backend: 'test', store: {}, identity, ref: {} }, context(pod).signal)
+    },
+    context: (settings) => ({
+      settings: { caFile: fake.caFile, proxy: fake.proxyUrl, imdsEndpoint: fake.agentUrl, ...settings },
+      log,
+      http,
+      env: {},
+    }),
     stop: async () => {
       await registry.close()
       http.close()
