@@ -42,7 +42,6 @@ const TOOLS = new Set([
 ])
 /** Shipped under an exception that docs/dependencies.md explains. */
 const EXCEPTIONS: Readonly<Record<string, string>> = {
-  'node_modules/@jmespath-community/jmespath': 'MPL-2.0',
   'node_modules/node-forge': '(BSD-3-Clause OR GPL-2.0)',
 }
 
