@@ -57,7 +57,6 @@ const KubernetesAccess = v.strictObject({
   server: v.optional(v.pipe(v.string(), v.url())),
   tokenFile: v.optional(Text),
   caFile: v.optional(Text),
-  /** Whether the provider may mint tokens of the pods' service accounts (threat model T21). */
   tokenRequests: v.optional(v.boolean(), false),
 })
 

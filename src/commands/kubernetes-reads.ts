@@ -6,10 +6,11 @@ import {
   KubernetesError,
   type KubernetesClient,
 } from '../kubernetes/client.ts'
+import type { HostServices } from '../mount/host.ts'
 import type { HttpClient } from '../net/http.ts'
-import { BackendError, type BackendContext } from '../providers/adapter.ts'
+import { BackendError } from '../providers/adapter.ts'
 
-export interface KubernetesReads {
+export interface KubernetesReads extends Pick<HostServices, 'mint'> {
   /** `undefined` when `kubernetes: off`, or outside a cluster without `kubernetes.server`. */
   readonly client: KubernetesClient | undefined
   /** Name of this node; `node.name` of the configuration, else the environment's NODE_NAME. */
@@ -23,9 +24,10 @@ export interface KubernetesReads {
   ) => Promise<string | undefined>
   /** @throws BackendError */
   readonly nodeLabel: (name: string, signal: AbortSignal) => Promise<string | undefined>
-  /** Only where `kubernetes.tokenRequests` allows it. */
-  readonly requestToken: BackendContext['requestToken'] | undefined
 }
+
+/** Life of a token that we ask for ourselves, in seconds: enough for a mount and its retries. */
+const MINTED_SECONDS = 900
 
 export function createKubernetesReads(
   config: Config,
@@ -33,12 +35,29 @@ export function createKubernetesReads(
   env: Readonly<Record<string, string | undefined>>,
 ): KubernetesReads {
   const settings = settingsOf(config, env)
-  const allowTokenRequests = config.kubernetes !== 'off' && config.kubernetes.tokenRequests
-  const client = settings && createKubernetesClient({ http, settings, now: Date.now, allowTokenRequests })
+  const mayMint = config.kubernetes !== 'off' && config.kubernetes.tokenRequests
+  const client =
+    settings && createKubernetesClient({ http, settings, now: Date.now, allowTokenRequests: mayMint })
   const nodeName = config.node.name ?? env['NODE_NAME']
   return {
     client,
     nodeName,
+    ...(client &&
+      mayMint && {
+        mint: (pod, audience, signal) =>
+          client
+            .mintToken(
+              {
+                namespace: pod.namespace,
+                serviceAccount: pod.serviceAccount,
+                audiences: audience === '' ? [] : [audience],
+                expirationSeconds: MINTED_SECONDS,
+                pod: { name: pod.name, uid: pod.uid },
+              },
+              signal,
+            )
+            .catch(asBackendError),
+      }),
     async annotation(namespace, serviceAccount, name, signal) {
       if (!client) throw off('the annotations of a service account')
       const account = await client.serviceAccount(namespace, serviceAccount, signal).catch(asBackendError)
@@ -50,20 +69,6 @@ export function createKubernetesReads(
       const node = await client.node(nodeName, signal).catch(asBackendError)
       return node.labels.get(name)
     },
-    requestToken: allowTokenRequests
-      ? async ({ pod, audience, expirationSeconds }, signal) => {
-          if (!client) throw off('tokens of a service account')
-          const { namespace, serviceAccount, name, uid } = pod
-          const request = {
-            namespace,
-            serviceAccount,
-            audiences: [audience],
-            expirationSeconds,
-            pod: { name, uid },
-          }
-          return client.mintToken(request, signal).catch(asBackendError)
-        }
-      : undefined,
   }
 }
 

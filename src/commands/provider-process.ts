@@ -59,7 +59,6 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       env: options.env,
       meter,
       pods,
-      ...(reads.requestToken !== undefined && { requestToken: reads.requestToken }),
     })
     await made.check()
     return made
@@ -88,6 +87,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       sessions: createSessionCache({ now: Date.now, meter }),
       log,
       now: () => new Date(),
+      ...(reads.mint && { mint: reads.mint }),
       annotation: reads.annotation,
       nodeLabel: reads.nodeLabel,
     }),

@@ -11,7 +11,7 @@ import {
 } from '../config.ts'
 import type { AdminListener } from '../server/admin.ts'
 import type { RunningServer } from '../server/server.ts'
-import { auditTo, silentAudit, type Audit } from '../telemetry/audit.ts'
+import { auditTo, silentAudit, together, type Audit } from '../telemetry/audit.ts'
 import type { Logger, LogLevel } from '../telemetry/log.ts'
 import { createMeter, silentMeter, type ReadableMeter } from '../telemetry/metrics.ts'
 import { createLogger } from '../telemetry/pino-log.ts'
@@ -106,7 +106,7 @@ function auditOf(config: Config): Audit {
   const { audit } = config.log
   if (audit === 'off') return silentAudit
   const stream = audit === 'stdout' ? process.stdout : process.stderr
-  return auditTo((line) => stream.write(line))
+  return auditTo(together((lines) => stream.write(lines)))
 }
 
 async function openAdmin(

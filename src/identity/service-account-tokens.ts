@@ -1,4 +1,5 @@
 /** Owns the service-account tokens that kubelet hands over with a mount (driver.md section 6). */
+import { hasMoreElements } from '../formats/json-size.ts'
 import { BackendError, type ServiceAccountToken } from '../providers/adapter.ts'
 import { SecretBytes } from '../telemetry/secret-bytes.ts'
 
@@ -63,11 +64,20 @@ export function serviceAccountUid(tokens: TokenSet): string | undefined {
   return undefined
 }
 
+/** Most things that the JSON of tokens or claims may make; kubelet's make a dozen each (T14). */
+const MAX_ELEMENTS = 1000
+
+/** @throws SyntaxError, also for JSON that is too much of it. */
+function parseBounded(text: string): unknown {
+  if (hasMoreElements(text, MAX_ELEMENTS)) throw new SyntaxError('too many elements')
+  return JSON.parse(text)
+}
+
 function claimedUid(token: SecretBytes): string | undefined {
   const [, payload] = token.reveal().toString().split('.')
   if (payload === undefined) return undefined
   try {
-    const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString())
+    const claims = parseBounded(Buffer.from(payload, 'base64url').toString())
     const uid = field(field(field(claims, 'kubernetes.io'), 'serviceaccount'), 'uid')
     return typeof uid === 'string' ? uid : undefined
   } catch {
@@ -83,7 +93,7 @@ function field(value: unknown, name: string): unknown {
 
 function jsonObject(text: SecretBytes): object {
   try {
-    const parsed: unknown = JSON.parse(text.reveal().toString())
+    const parsed = parseBounded(text.reveal().toString())
     if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) return parsed
   } catch {
     // Falls through to the same error: the parser's own words could quote a token.

@@ -8,7 +8,15 @@ import {
   type TokenSet,
 } from '../identity/service-account-tokens.ts'
 import type { HttpClient } from '../net/http.ts'
-import { BackendError, type Dialect, type Host, type Identity, type Source } from '../providers/adapter.ts'
+import {
+  BackendError,
+  type Dialect,
+  type Host,
+  type Identity,
+  type PodFacts,
+  type ServiceAccountToken,
+  type Source,
+} from '../providers/adapter.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { SecretBytes } from '../telemetry/secret-bytes.ts'
 import type { MountContext } from './answer.ts'
@@ -22,6 +30,12 @@ export interface HostServices {
   readonly sessions: SessionCache
   readonly log: Logger
   readonly now: () => Date
+  /**
+   * A token of the pod's service account, bound to the pod, for an audience that the driver handed over
+   * none for. Absent unless the operator allows it: with that right, root on one node could have any
+   * account's token (threat model T21).
+   */
+  readonly mint?: (pod: PodFacts, audience: string, signal: AbortSignal) => Promise<ServiceAccountToken>
   /** An annotation of a service account, from the API server. */
   readonly annotation: (
     namespace: string,
@@ -52,7 +66,10 @@ export function createCallers(
         log: services.log.with({ namespace: pod.namespace, pod: pod.name, backend: source.backend }),
         http: services.http,
         now: services.now,
-        token: async (audience) => tokenFor(tokens, audience, services.now()),
+        token: async (audience) =>
+          services.mint && !tokens.has(audience)
+            ? services.mint(pod, audience, signal)
+            : tokenFor(tokens, audience, services.now()),
         audiences: new Set(tokens.keys()),
         nodePublishSecret: (key) =>
           dialect.needs.nodePublishSecret ? nodePublishSecret.get(key) : undefined,

@@ -1,17 +1,50 @@
 /** Owns the step from a request to a plan whose outputs have been checked. */
+import { hash } from 'node:crypto'
 import { PlanError, type Dialect, type Plan, type PlanRequest } from '../providers/adapter.ts'
 import { MountFailure } from './errors.ts'
 import { planProblems } from './outputs.ts'
 import type { MountRequest } from './request.ts'
 
-/** How many plans are kept: one per SPC variant on a node, not per pod. */
-const KEPT_PLANS = 256
+/** How many plans are kept, and how many characters of parameters they were made from together. */
+const KEPT = { plans: 256, characters: 4 * 1024 * 1024 }
+
+interface KeptPlan {
+  readonly plan: Plan
+  readonly characters: number
+}
+
+/** Parameters may carry whole documents: from this length on a digest stands for the text. */
+const LONG_TEXT = 1024
+
+/** What stands for a text in the key of a plan; a text never equals a digest's object. */
+function short(text: string): string | { readonly digest: string } {
+  return text.length < LONG_TEXT ? text : { digest: digestOf(text) }
+}
+
+function digestOf(text: string): string {
+  return hash('sha256', text, 'base64')
+}
+
+function sizeOf({ parameters }: PlanRequest): number {
+  let size = 0
+  for (const [name, value] of parameters) size += name.length + value.length
+  return size
+}
 
 /** A dialect is pure, so equal requests share one plan: a republish parses nothing. */
 function planMemo(): (dialect: Dialect, request: PlanRequest) => Plan {
-  const plans = new Map<string, Plan>()
+  const plans = new Map<string, KeptPlan>()
+  let characters = 0
+  const forget = (key: string): void => {
+    characters -= plans.get(key)?.characters ?? 0
+    plans.delete(key)
+  }
+  const keep = (key: string, kept: KeptPlan): void => {
+    plans.set(key, kept)
+    characters += kept.characters
+  }
   return (dialect, request) => {
-    const key = JSON.stringify([
+    const text = JSON.stringify([
       dialect.name,
       request.provider,
       request.defaultMode,
@@ -20,19 +53,20 @@ function planMemo(): (dialect: Dialect, request: PlanRequest) => Plan {
       request.pod.serviceAccount,
       request.pod.name,
       request.pod.uid,
-      ...request.parameters,
+      ...Array.from(request.parameters, ([name, value]) => [name, short(value)]),
     ])
+    const key = digestOf(text)
     const known = plans.get(key)
     if (known) {
-      plans.delete(key)
-      plans.set(key, known)
-      return known
+      forget(key)
+      keep(key, known)
+      return known.plan
     }
     const plan = dialect.plan(request)
-    if (key.length <= 16_384) plans.set(key, plan)
+    keep(key, { plan, characters: sizeOf(request) })
     for (const oldest of plans.keys()) {
-      if (plans.size <= KEPT_PLANS) break
-      plans.delete(oldest)
+      if (plans.size <= KEPT.plans && characters <= KEPT.characters) break
+      forget(oldest)
     }
     return plan
   }

@@ -1,5 +1,6 @@
 /** Owns the decoding of a Mount call's JSON-in-string fields into typed facts (driver.md section 1.1). */
 import type { PodFacts } from '../providers/adapter.ts'
+import { hasMoreElements } from '../formats/json-size.ts'
 import { SecretBytes } from '../telemetry/secret-bytes.ts'
 import { MountFailure } from './errors.ts'
 
@@ -102,7 +103,18 @@ function stringObject(field: string, text: string, nullable?: 'nullable'): Map<s
   return result
 }
 
+/** Most members of `attributes` and of `secrets`; a few dozen are usual, and each costs memory (T14). */
+const MAX_MEMBERS = 10_000
+
 function parseJson(field: string, text: string): unknown {
+  if (hasMoreElements(text, MAX_MEMBERS)) {
+    throw MountFailure.of(
+      'config',
+      'BAD_REQUEST',
+      `${field} is not a JSON object of strings, or of more than ${MAX_MEMBERS} of them`,
+      'Use fewer parameters, volumeAttributes, or keys in the Secret of nodePublishSecretRef',
+    )
+  }
   try {
     return JSON.parse(text)
   } catch {

@@ -203,12 +203,18 @@ export function createResolver(options: ResolverOptions): Resolver {
         const backend = await options.backend(source.backend)
         wanted.push({ source, backend, key: sourceKey(source, backend, caller) })
       }
+      const refused = await refusals(wanted, caller)
       // From here to the joins nothing waits, so that no batch can end before its first waiter is counted.
       const answers = new Map<string, Promise<Resolution>>()
       const batches = new Map<string, (typeof wanted)[number][]>()
       const missing = new Set<string>()
       for (const item of wanted) {
         if (answers.has(item.key) || missing.has(item.key)) continue
+        const refusal = refused.get(admission(item))
+        if (refusal) {
+          answers.set(item.key, Promise.resolve(refusal))
+          continue
+        }
         const held = fresh(item.key)
         if (held) {
           answers.set(item.key, Promise.resolve({ ...held, from: 'cache' }))
@@ -231,14 +237,52 @@ export function createResolver(options: ResolverOptions): Resolver {
   }
 }
 
-/** Equal for two sources exactly when they may share a value. No part can run into the next: it is JSON. */
+/** What names a source apart from the caller. Mounts of one plan share its sources, so it is worth keeping. */
+const ownKeys = new WeakMap<Source, string>()
+
+function ownKey(source: Source, backend: Backend): string {
+  const known = ownKeys.get(source)
+  if (known !== undefined) return known
+  const key = JSON.stringify([source.backend, canonical(source.store), backend.refKey(source.ref)])
+  ownKeys.set(source, key)
+  return key
+}
+
+/** A backend is asked once for each identity that a mount uses. */
+function admission({ source }: Pick<Wanted, 'source'>): string {
+  return `${source.identity} ${source.backend}`
+}
+
+/** The backends that will not answer this mount, and why. */
+async function refusals(
+  wanted: readonly (Wanted & { readonly backend: Backend })[],
+  caller: Caller,
+): Promise<ReadonlyMap<string, BackendError>> {
+  const asked = new Map<string, BackendError | undefined>()
+  for (const { source, backend } of wanted) {
+    const key = admission({ source })
+    if (backend.admit === undefined || asked.has(key)) continue
+    const refusal = await refusalOf(backend, caller.host(source, caller.signal))
+    asked.set(key, refusal)
+  }
+  return new Map([...asked].flatMap(([key, refusal]) => (refusal ? [[key, refusal] as const] : [])))
+}
+
+async function refusalOf(backend: Backend, host: Host): Promise<BackendError | undefined> {
+  try {
+    await backend.admit?.(host)
+    return undefined
+  } catch (error) {
+    return asBackendError(error)
+  }
+}
+
+/**
+ * Equal for two sources exactly when they may share a value. No part can run into the next: the first is
+ * JSON, which has no line feed outside of its strings' escapes.
+ */
 export function sourceKey(source: Source, backend: Backend, caller: Pick<Caller, 'identityKey'>): string {
-  return JSON.stringify([
-    source.backend,
-    canonical(source.store),
-    backend.refKey(source.ref),
-    caller.identityKey(source.identity),
-  ])
+  return `${ownKey(source, backend)}\n${caller.identityKey(source.identity)}`
 }
 
 function batchKey(source: Source): string {

@@ -358,6 +358,12 @@ export interface Backend<Store = unknown, Ref = unknown> {
   /** Every host name or URL the refs and the store would make this backend call, for policy. */
   addresses?(store: Store, ref: Ref): readonly string[]
   /**
+   * Whether this mount may be answered at all: asked once for every mount, before the cache is looked into
+   * and before a fetch of another mount is joined. For what a cache key cannot hold, such as proof of the caller.
+   * @throws BackendError to refuse
+   */
+  admit?(host: Host): Promise<void>
+  /**
    * Fetches refs of one store with the host's identity.
    * @returns values or errors, one per ref, in input order.
    * @throws BackendError when no ref could be tried, e.g. no credentials.
@@ -416,14 +422,6 @@ export interface BackendContext {
   readonly meter: Meter
   /** News of this node's pods, for what must be given back. Absent without a Kubernetes API. */
   readonly pods?: PodWatch
-  /**
-   * Mints a token bound to a pod, in the provider's name. Absent unless the operator allows it
-   * (`kubernetes.tokenRequests`, threat model T21). @throws BackendError
-   */
-  readonly requestToken?: (
-    request: { readonly pod: PodFacts; readonly audience: string; readonly expirationSeconds: number },
-    signal: AbortSignal,
-  ) => Promise<ServiceAccountToken>
   /** The service for entries of `kind`; `undefined` where the operator has not switched it on. */
   keyService(kind: string): Promise<KeyService | undefined>
 }

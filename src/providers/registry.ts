@@ -39,7 +39,7 @@ export const BUILT_IN: readonly AdapterEntry[] = [
   },
 ]
 
-export interface RegistryOptions extends Pick<BackendContext, 'requestToken'> {
+export interface RegistryOptions {
   readonly entries: readonly AdapterEntry[]
   /** `backends.<kind>` of the configuration file. */
   readonly settings: Readonly<Record<string, unknown>>
@@ -101,7 +101,6 @@ export function createRegistry(options: RegistryOptions): Registry {
       env: options.env,
       meter: options.meter,
       ...(options.pods && { pods: options.pods }),
-      ...(options.requestToken && { requestToken: options.requestToken }),
       keyService: async (kind) => {
         const [on] =
           [...serviceSettings].find(([key, one]) => one === kind && Object.hasOwn(options.settings, key)) ??

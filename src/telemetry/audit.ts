@@ -38,5 +38,23 @@ export function auditTo(write: (line: string) => void, now: () => Date = () => n
   return (record) => write(`${JSON.stringify({ audit: 'object', time: now().toISOString(), ...record })}\n`)
 }
 
+/**
+ * Gathers the lines of one turn, e.g. those of all objects of a mount, into one write: on a pipe each
+ * write is a system call that everything waits for. They are written before anything else happens.
+ */
+export function together(write: (lines: string) => void): (line: string) => void {
+  let lines = ''
+  return (line) => {
+    if (lines === '') {
+      queueMicrotask(() => {
+        const all = lines
+        lines = ''
+        write(all)
+      })
+    }
+    lines += line
+  }
+}
+
 /** Keeps no trace: for tests and the command line. */
 export const silentAudit: Audit = () => {}

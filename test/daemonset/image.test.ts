@@ -165,6 +165,27 @@ describe('the command line of the DaemonSet', () => {
     expect(await running.stop()).toMatchObject({ code: 0 })
   })
 
+  it('opens a SOPS document under these flags', () => {
+    const folder = scratch()
+    const flags = command.slice(1, -4)
+    const mount = ['mount', '-f', 'examples/sops-inline.yaml', '--target', join(folder, 'out'), '--json']
+    const caller = ['--namespace', 'shop', '--service-account', 'web']
+    const identity = ['--identity', 'test/vectors/sops/keys/age-a.txt']
+    const printed = execFileSync(
+      process.execPath,
+      [...flags, 'dist/cli.js', ...mount, ...caller, ...identity],
+      {
+        cwd: ROOT,
+        encoding: 'utf8',
+      },
+    )
+    expect(JSON.parse(printed)).toMatchObject({
+      mounts: [
+        { mounted: true, files: [{ path: 'db-password', mode: '0400', size: 19 }, { path: 'db.json' }] },
+      ],
+    })
+  })
+
   it('T14 counts a connection that does not speak HTTP/2', async () => {
     const running = await start(process.execPath, here('sockets'))
     const intruder = createConnection(running.ready.sockets[0] ?? '')

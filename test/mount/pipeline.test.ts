@@ -200,6 +200,26 @@ describe('a mount', () => {
     expect(store.calls).toEqual([])
   })
 
+  it('plans an unchanged SPC once, also when it carries a large document', async () => {
+    const { mount, plans } = setUp({ a: { text: 'A' } })
+    const document = 'x'.repeat(500_000)
+    await mount('a=a', { document })
+    await mount('a=a', { document })
+    expect(plans()).toBe(1)
+    await mount('a=a', { document: `${document.slice(1)}y` })
+    expect(plans()).toBe(2)
+  })
+
+  it('T17 forgets the oldest plans when their documents together are large', async () => {
+    const { mount, plans } = setUp({ a: { text: 'A' } })
+    const document = (index: number): string => String(index).repeat(1_000_000)
+    for (const index of [1, 2, 3, 4, 5]) await mount('a=a', { document: document(index) })
+    await mount('a=a', { document: document(5) })
+    expect(plans()).toBe(5)
+    await mount('a=a', { document: document(1) })
+    expect(plans()).toBe(6)
+  })
+
   it('plans an unchanged SPC once: a republish parses nothing', async () => {
     const { mount, plans } = setUp({ a: { text: 'A' } })
     await mount('a=a')

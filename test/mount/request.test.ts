@@ -95,6 +95,15 @@ describe('decoding a Mount call', () => {
     )
   })
 
+  it('T14 refuses more members than a small heap holds, before it makes any', () => {
+    const many = (count: number): string =>
+      `{${Array.from({ length: count }, (_, i) => `"k${i}":"x"`).join(',')}}`
+    const refusal = expect.objectContaining({ grpcCode: 3, message: expect.stringContaining('10000') })
+    expect(() => decodeMountRequest({ ...wire(pod), attributes: many(300_000) })).toThrow(refusal)
+    expect(() => decodeMountRequest({ ...wire(pod), secrets: many(10_001) })).toThrow(refusal)
+    expect(decodeMountRequest({ ...wire(pod), secrets: many(10_000) }).nodePublishSecret.size).toBe(10_000)
+  })
+
   it.each(['0644', '-1', '512', '1e2', '420.0', '"420"', ' 420'])(
     'driver 1.1 refuses the permission %j',
     (permission) => {

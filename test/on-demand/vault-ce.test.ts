@@ -4,7 +4,13 @@ import { FINAL_CODE } from '../../src/mount/errors.ts'
 import { admin, enableJwtAuth, issuer, type Admin } from '../emulators/openbao-client.ts'
 import { PEER_PASSWORD, startPeer, type Peer } from '../peers/start.ts'
 import { describeWithPeers } from '../peers/suite.ts'
-import { createHarness, POD, testPodWatch, type Harness, type HarnessOptions } from '../providers/vault/harness.ts'
+import {
+  createHarness,
+  POD,
+  testPodWatch,
+  type Harness,
+  type HarnessOptions,
+} from '../providers/vault/harness.ts'
 import { object } from '../providers/vault/set-up.ts'
 
 describeWithPeers('HashiCorp Vault CE', { programs: ['vault-ce'] }, () => {

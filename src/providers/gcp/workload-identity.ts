@@ -103,30 +103,19 @@ function delegatesOf(annotation: string): readonly string[] | undefined {
   }
 }
 
-/** Life of a token that we ask for ourselves. */
-const TOKEN_SECONDS = 900
-
-async function subjectToken(
-  environment: GcpEnvironment,
-  { pool, audience }: WorkloadPool,
-  host: Host,
-): Promise<ServiceAccountToken> {
+async function subjectToken({ pool, audience }: WorkloadPool, host: Host): Promise<ServiceAccountToken> {
   const wanted = [
     ...(pool === undefined ? [] : [pool]),
     audience,
     ...(audience.startsWith('//iam.') ? [`https:${audience}`] : []),
   ]
-  const handed = wanted.find((name) => host.audiences.has(name))
-  if (handed !== undefined) return host.token(handed)
-  const { requestToken } = environment.context
   const own = pool ?? audience
-  if (requestToken !== undefined) {
-    const request = { pod: host.pod, audience: own, expirationSeconds: TOKEN_SECONDS }
-    try {
-      return await requestToken(request, openSignal(environment))
-    } catch (error) {
+  const handed = wanted.find((name) => host.audiences.has(name))
+  try {
+    return await host.token(handed ?? own)
+  } catch (error) {
+    if (!(error instanceof BackendError && error.code === 'TOKEN_MISSING'))
       throw failedStep('token request', error)
-    }
   }
   const seen = [...host.audiences].map((name) => JSON.stringify(printable(name)))
   throw authFailure(
@@ -153,7 +142,7 @@ async function exchanged(
   host: Host,
 ): Promise<AccessToken> {
   const { audience } = pool
-  const { token } = await subjectToken(environment, pool, host)
+  const { token } = await subjectToken(pool, host)
   const subject = token.reveal().toString()
   return exchangeToken(
     environment,

@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { BackendError, type Backend, type BackendContext, type Host, type Value } from '../adapter.ts'
 import { notBound, requireBinding, withoutBinding } from './binding.ts'
+import { requireProof } from './caller-proof.ts'
 import { BACKEND_KIND } from './dialect.ts'
 import { sopsError } from './errors.ts'
 import { identitySet, warnAboutSwap, type IdentitySet } from './identities.ts'
@@ -57,9 +58,9 @@ async function ringFor(ref: SopsRef, host: Host, node: Node): Promise<KeyRing> {
     : { identities, services: { of: node.keyService, host } }
 }
 
-/** Names the document in an error, where there may be several. */
+/** Names the document in an error, where there may be several; a caller who is not meant is told the same of all. */
 function inDocument(error: unknown, name: string): unknown {
-  if (!(error instanceof BackendError)) return error
+  if (!(error instanceof BackendError) || error.code === 'NOT_BOUND') return error
   const { kind, code, remedy, retryAfterMs } = error
   return new BackendError({
     kind,
@@ -157,6 +158,7 @@ export function sopsBackend(context: BackendContext): Backend<Readonly<Record<st
     storeSchema,
     ref: refOf,
     refKey,
+    admit: (host) => requireProof(settings.callerProof, host),
     resolve: (_store, refs, host) => resolve(refs, host, node),
   }
 }

@@ -1,5 +1,6 @@
 /** Owns the operator's settings: `backends.sops` of the configuration file. */
 import * as v from 'valibot'
+import { callerProofSchema } from './caller-proof.ts'
 import { DEFAULT_LIMITS, type Limits } from './limits.ts'
 import { parseSubject } from './subjects.ts'
 
@@ -83,6 +84,10 @@ export const settingsSchema = v.strictObject({
       ),
     }),
     { subjects: [] },
+  ),
+  callerProof: v.optional(
+    v.pipe(callerProofSchema, v.description("What a caller has to show besides kubelet's attributes.")),
+    { level: 'attributes' },
   ),
   pgp: v.optional(
     v.strictObject({
