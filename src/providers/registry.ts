@@ -24,6 +24,12 @@ export const BUILT_IN: readonly AdapterEntry[] = [
     keyServices: { kms: 'aws-kms' },
     load: () => import('./aws/adapter.ts'),
   },
+  {
+    dialects: ['azure'],
+    backends: ['azure-key-vault'],
+    keyServices: { azure_kv: 'azure-key-vault-keys' },
+    load: () => import('./azure/adapter.ts'),
+  },
   { dialects: ['sops'], backends: ['sops'], load: () => import('./sops/adapter.ts') },
   {
     dialects: ['gcp', 'gke'],

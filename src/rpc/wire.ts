@@ -30,7 +30,7 @@ export class WireError extends Error {
   override readonly name = 'WireError'
 }
 
-/** Most elements that the repeated fields of one message may have together; each costs an object. */
+/** Most strings, bytes and messages that one message may have, repeated or not; each costs an object. */
 const MAX_ELEMENTS = 10_000
 
 const VARINT = 0
@@ -72,11 +72,11 @@ function decodeRange(message: Message, reader: Reader, end: number): Decoded {
     const length = readVarint(reader, end)
     const start = reader.at
     if (length > end - start) throw new WireError(`${message.name}.${field.name} is truncated`)
+    elements++
+    if (elements > MAX_ELEMENTS) throw new WireError(`more than ${MAX_ELEMENTS} elements`)
     if (field.of) {
       const value = decodeRange(field.of, reader, start + length)
       if (field.repeated) {
-        elements++
-        if (elements > MAX_ELEMENTS) throw new WireError(`more than ${MAX_ELEMENTS} elements`)
         ;(result[field.name] as Decoded[]).push(value)
       } else {
         result[field.name] = value

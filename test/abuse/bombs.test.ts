@@ -17,8 +17,10 @@ import { corpus, pollution } from './corpus.ts'
  * a machine with busy neighbours adds must not fail the test, and what a backtracking pattern does (16 s) must.
  */
 const LONGEST_BLOCK = 2
-/** Heap that the process gets, and what it may ever occupy in all, in MiB: code, buffers and heap (T14). */
-const HEAP_MIB = 128
+/**
+ * What the process may ever occupy in all, in MiB: code, buffers, and the small heap that the shipped flags
+ * leave it (T14). The aim is 256 (design.md section 7); a heap without bound would pass it many times over.
+ */
 const PEAK_MIB = 360
 
 let here: SopsNode
@@ -32,7 +34,6 @@ beforeAll(async () => {
   const adapters = [join(import.meta.dirname, '../support/prototype-adapter.ts')]
   served = await here.serve({
     config: here.config({ adapters, cache: { freshFor: '0' } }),
-    nodeFlags: [`--max-old-space-size=${HEAP_MIB}`],
   })
   // Hardly anything is ever written: plain directories are quicker than a tmpfs for each item.
   node = await here.node({ mounts: 'emulated' })
@@ -98,10 +99,10 @@ describe('the hostile corpus', () => {
     expect(memory('VmHWM')).toBeLessThan(PEAK_MIB)
   })
 
-  it('T14 twelve bombs at once cost no more', async () => {
+  it('T14 sixteen bombs at once, as many as may run, cost no more', async () => {
     const bombs = [...(await corpus(here))].filter(([name]) => /^(YAML|JSON|base64)/.test(name))
     const results = await Promise.all(
-      Array.from({ length: 12 }, (_, index) => publish(bombs[index % bombs.length]?.[1] ?? {})),
+      Array.from({ length: 16 }, (_, index) => publish(bombs[index % bombs.length]?.[1] ?? {})),
     )
     for (const { code } of results) {
       expect(code).not.toBe('OK')

@@ -6,14 +6,14 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { openingFlag } from '../../src/commands/memory-guard.ts'
 import { sopsNode, sopsVolume, type SopsNode } from '../support/sops-node.ts'
-import { serveProcess, type ServeProcess } from '../support/serve-process.ts'
+import { serveProcess, SHIPPED_FLAGS, type ServeProcess } from '../support/serve-process.ts'
 
 let here: SopsNode
 let served: ServeProcess
 beforeAll(async () => {
   here = await sopsNode()
   here.put('shop/db.yaml', await here.sealed({ user: 'app' }))
-  served = await here.serve()
+  served = await here.serve({ nodeFlags: [] })
 })
 afterAll(() => here.close())
 
@@ -57,7 +57,32 @@ function listening(pid: number): number[] {
 }
 
 describe('T24 memory of the process', () => {
-  it('T24 SIGUSR1 opens no port and ends nothing', async () => {
+  it('T24 the image and the manifest start it so that no signal opens a debugger', () => {
+    const manifest = readFileSync(join(import.meta.dirname, '../../daemonset/keyferry.yaml'), 'utf8')
+    for (const flag of [
+      '--disable-sigusr1',
+      '--disallow-code-generation-from-strings',
+      '--disable-proto=delete',
+    ]) {
+      expect(SHIPPED_FLAGS).toContain(flag)
+      expect(manifest).toMatch(new RegExp(`^ +- ${flag}$`, 'm'))
+    }
+    expect(openingFlag(SHIPPED_FLAGS)).toBeUndefined()
+  })
+
+  it('T24 SIGUSR1 with the shipped flags opens no port and ends nothing', async () => {
+    const other = await sopsNode()
+    here.afterwards(() => other.close())
+    const shipped = await other.serve()
+    const before = listening(shipped.pid)
+    process.kill(shipped.pid, 'SIGUSR1')
+    expect(await shipped.metrics()).toContain('keyferry_mounts_running 0')
+    expect(listening(shipped.pid)).toEqual(before)
+    await shipped.stop()
+    expect(shipped.output()).not.toContain('Debugger listening')
+  })
+
+  it('T24 SIGUSR1 opens no port and ends nothing without those flags either', async () => {
     const before = listening(served.pid)
     expect(before).toHaveLength(1) // the admin address
     process.kill(served.pid, 'SIGUSR1')

@@ -76,6 +76,37 @@ const release = (resolutions: readonly Resolution[]): void => {
 }
 
 describe('the resolver', () => {
+  it('T5 whom a backend does not admit gets nothing from the cache, from a fetch in flight or from the backend', async () => {
+    const { store, resolver, backend } = setUp({ a: { text: 'A' } })
+    const admitted: (string | Error)[] = []
+    const denied = new BackendError({ kind: 'denied', code: 'NOT_BOUND', message: 'not you' })
+    let verdict: Error | undefined
+    Object.assign(backend, {
+      admit: (): void => {
+        admitted.push(verdict ?? 'yes')
+        if (verdict) throw verdict
+      },
+    })
+    const started = resolver.resolve([source('a'), source('a', 'other')], caller())
+    while (admitted.length === 0) await Promise.resolve()
+    verdict = denied
+    const refused = await resolver.resolve([source('a')], caller())
+    expect(refused).toEqual([denied])
+    release(await started)
+    expect(await resolver.resolve([source('a')], caller())).toEqual([denied])
+    verdict = new TypeError('with the secret in its text')
+    const [broken] = await resolver.resolve([source('a')], caller())
+    expect(broken).toMatchObject({ kind: 'internal' })
+    expect((broken as BackendError).message).not.toContain('secret')
+    verdict = undefined
+    const again = await resolver.resolve([source('a')], caller())
+    expect(again.map(text)).toEqual(['A from cache'])
+    release(again)
+    // Once for each mount, however many sources; the refused ones fetched nothing.
+    expect(admitted).toHaveLength(5)
+    expect(store.calls).toHaveLength(2)
+  })
+
   it('fetches each distinct ref once and answers in input order', async () => {
     const { store, resolver } = setUp({ a: { text: 'A' }, b: { text: 'B' } })
     const results = await resolver.resolve([source('b'), source('a'), source('b'), source('nope')], caller())

@@ -1,6 +1,6 @@
 /** Owns `keyferry serve` as a real process of the shipped bundle: started, read, ended by its pid. */
 import { once } from 'node:events'
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,7 +14,7 @@ export interface ServeOptions {
   readonly config: string
   /** Further flags of `serve`. */
   readonly flags?: readonly string[]
-  /** Flags of Node itself, before the program. */
+  /** Flags of Node itself, before the program. Default: those of the shipped image. */
   readonly nodeFlags?: readonly string[]
   /** Added to PATH and TMPDIR; nothing else is inherited. */
   readonly env?: Readonly<Record<string, string>>
@@ -35,10 +35,19 @@ export interface ServeProcess {
   stop(signal?: NodeJS.Signals): Promise<void>
 }
 
+/** Node's flags in the image's entry point: what is tested runs as it will on a node. */
+export const SHIPPED_FLAGS: readonly string[] = entryPoint().filter((word) => word.startsWith('--'))
+
+function entryPoint(): string[] {
+  const [, words = '[]'] =
+    /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(root, 'daemonset/Dockerfile'), 'utf8')) ?? []
+  return JSON.parse(words) as string[]
+}
+
 /** Starts `keyferry serve` and waits until it is ready. Throws with its output if it ends before. */
 export async function serveProcess(options: ServeOptions): Promise<ServeProcess> {
   refuseStaleBundle()
-  const { config, flags = [], nodeFlags = [], env = {} } = options
+  const { config, flags = [], nodeFlags = SHIPPED_FLAGS, env = {} } = options
   // A port of our own choice: with the level `warn` no line of the log would name one.
   const admin = `127.0.0.1:${await freePort()}`
   const started = await startProcess(

@@ -14,6 +14,7 @@ import { refOf } from './ref-item.ts'
 import { limitsOf, settingsSchema, type Settings } from './settings.ts'
 import { readSopsFile } from './source.ts'
 import { matchesSubject, parseSubject } from './subjects.ts'
+import { createTurns, type Turns } from './turns.ts'
 import { taken, type Found, type Ready } from './take.ts'
 
 /** A store of this kind needs no settings: roots and identities are the operator's. */
@@ -24,6 +25,7 @@ interface Node {
   readonly limits: Limits
   readonly identities: IdentitySet
   readonly keyService: BackendContext['keyService']
+  readonly turns: Turns
 }
 
 async function find(ref: SopsRef, host: Host, { settings, limits }: Node): Promise<readonly Found[]> {
@@ -74,7 +76,7 @@ function inDocument(error: unknown, name: string): unknown {
 async function open(found: Found, ring: KeyRing, host: Host, node: Node): Promise<Ready> {
   let opened: OpenedDocument | undefined
   try {
-    opened = await openDocument(found.format, found.bytes, ring, node.limits)
+    opened = await openDocument(found.format, found.bytes, ring, node.limits, node.turns(found.bytes.length))
     requireBinding(opened, host.pod, node.settings.allowEveryone)
     return { ...found, opened, branches: withoutBinding(opened), version: versionOf(found.bytes) }
   } catch (error) {
@@ -151,6 +153,7 @@ export function sopsBackend(context: BackendContext): Backend<Readonly<Record<st
     limits: limitsOf(settings),
     identities: identitySet(settings.identities, settings.pgp.passphraseFile, context),
     keyService: (kind) => context.keyService(kind),
+    turns: createTurns(),
   }
   void warnAboutSwap(context.log)
   return {

@@ -21,6 +21,10 @@ export interface ObjectEntry {
 }
 
 const MAX_BYTES = 256 * 1024
+/** Blank ones count: the dialect reads the list in one go, and the library takes its time for each. */
+const MAX_LINES = 10_000
+/** A thousand entries with every field. */
+const MAX_NODES = 8000
 const PARAMETER = 'objects'
 const FIELDS = ['objectName', 'path', 'document', 'encoding', 'format', 'filePermission', 'optional']
 
@@ -32,7 +36,11 @@ interface Reading {
   aliases: number
 }
 
+/** Nobody reads more of them, and finding the place of each takes a pass over the text. */
+const MAX_PROBLEMS = 50
+
 function report(reading: Reading, node: Node | null | undefined, message: string): undefined {
+  if (reading.problems.length >= MAX_PROBLEMS) return undefined
   const offset = node?.range?.[0]
   const at = offset === undefined ? {} : positionAt(reading.source, offset)
   reading.problems.push({ code: 'INVALID_PARAMETER', message, parameter: PARAMETER, ...at })
@@ -132,9 +140,16 @@ function entryOf(reading: Reading, item: unknown, index: number): ObjectEntry | 
 
 function parsed(text: string): Document.Parsed | undefined {
   let found: Document.Parsed | undefined
-  for (const document of yamlDocuments(text, { ...DEFAULT_LIMITS, documents: 1, depth: 8 }))
+  for (const document of yamlDocuments(text, { ...DEFAULT_LIMITS, nodes: MAX_NODES, documents: 1, depth: 8 }))
     found ??= document
   return found
+}
+
+function hasMoreLines(text: string): boolean {
+  let lines = 0
+  for (let at = text.indexOf('\n'); at !== -1 && lines <= MAX_LINES; at = text.indexOf('\n', at + 1))
+    lines += 1
+  return lines > MAX_LINES
 }
 
 /** The entries of `objects`; every fault is added to `problems`. */
@@ -144,6 +159,7 @@ export function parseObjects(text: string, problems: Problem[]): readonly Object
     return []
   }
   if (Buffer.byteLength(text) > MAX_BYTES) return fail(`it is larger than ${MAX_BYTES} bytes`)
+  if (hasMoreLines(text)) return fail(`it has more than ${MAX_LINES} lines`)
   let document: Document.Parsed | undefined
   try {
     document = parsed(text)

@@ -14,6 +14,7 @@ import type { Format, Store } from './stores/store.ts'
 import { readYaml } from './stores/yaml.ts'
 import { aadOf, decryptToken, looksLikeToken, parseToken } from './token.ts'
 import { wipeTree, type Entry, type MapTree, type Scalar, type Tree } from './tree.ts'
+import { ALONE, type Turn } from './turns.ts'
 
 /** The stores, by `sopsFormat`. */
 export const STORES: { readonly [F in Format]: Store } = {
@@ -159,8 +160,8 @@ export async function readDocument(
 }
 
 /**
- * Opens a document: nothing is returned before every leaf is decrypted and the MAC holds.
- * Size is the caller's to check, who knows where the bytes come from.
+ * Opens a document when its turn has come: nothing is returned before every leaf is decrypted and the MAC
+ * holds. Size is the caller's to check, who knows where the bytes come from.
  * @throws BackendError of sops A17
  */
 export async function openDocument(
@@ -168,8 +169,23 @@ export async function openDocument(
   bytes: Uint8Array,
   ring: KeyRing,
   limits: Limits = DEFAULT_LIMITS,
+  turn: Turn = ALONE,
 ): Promise<OpenedDocument> {
-  const pace = newPace(limits)
+  await turn.enter()
+  try {
+    return await opened(format, bytes, ring, limits, newPace(limits, turn))
+  } finally {
+    turn.leave()
+  }
+}
+
+async function opened(
+  format: Format,
+  bytes: Uint8Array,
+  ring: KeyRing,
+  limits: Limits,
+  pace: Pace,
+): Promise<OpenedDocument> {
   const { branches: encrypted, metadata } = await readDocument(format, bytes, limits, pace)
   const selector = selectorOf(metadata.rule)
   const { key, usedShared } = await openDataKey(metadata, ring, limits, pace)

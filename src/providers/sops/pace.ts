@@ -1,6 +1,7 @@
 /** Owns the pacing of long computations: nothing holds the event loop for long or for ever (sops A15, T17). */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { withinLimit, type Limits } from './limits.ts'
+import { ALONE, type Turn } from './turns.ts'
 
 /** Milliseconds of work between two turns of the event loop. */
 const SLICE_MS = 8
@@ -11,12 +12,12 @@ export interface Pace {
   rest(): Promise<void>
   /** Runs a generator to its end, resting between its steps. */
   run<T>(steps: Generator<unknown, T>): Promise<T>
-  /** Waits for work done elsewhere (thread pool, network), whose time is not ours. */
+  /** Waits for work done elsewhere (thread pool, network), whose time is not ours and which needs no turn. */
   outside<T>(work: Promise<T>): Promise<T>
 }
 
-/** A pace for one document, from now on. */
-export function pace(limits: Limits): Pace {
+/** A pace for one document, which has its turn, from now on. */
+export function pace(limits: Limits, turn: Turn = ALONE): Pace {
   let spent = 0
   let since = performance.now()
   const settle = (): void => {
@@ -42,9 +43,11 @@ export function pace(limits: Limits): Pace {
     },
     async outside(work) {
       settle()
+      turn.leave()
       try {
         return await work
       } finally {
+        await turn.enter()
         since = performance.now()
       }
     },

@@ -93,13 +93,12 @@ function quotedValue(opened: string, quote: string, lines: Lines): string {
 
 /** A value that ends in a backslash goes on in the next line. */
 function continuedValue(first: string, lines: Lines): string {
-  let value = first
+  const parts = [first]
   for (;;) {
     const next = trim(lines.next() ?? '')
-    if (next === '') return value
-    value += next
-    if (!value.endsWith('\\')) return value
-    value = value.slice(0, -1)
+    const continues = next.endsWith('\\')
+    parts.push(continues ? next.slice(0, -1) : next)
+    if (!continues) return parts.join('')
   }
 }
 

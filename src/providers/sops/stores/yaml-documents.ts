@@ -35,10 +35,13 @@ function* tokensOf(source: string, limits: Limits): Generator<Token | undefined,
   let lexemes = 0
   let lines = 0
   let separators = 0
+  let aliases = 0
   for (const lexeme of new Lexer().lex(source)) {
     const first = lexeme[0]
     if (first === '%') throw new YamlFault('a % directive')
-    else if (first !== ' ' && first !== '\n' && first !== '\r' && first !== '\t' && first !== '#') {
+    // Each costs the composer a search and the heap an object, long before anybody follows it.
+    if (first === '*' && lexeme.length > 1) withinLimit(limits, 'aliases', (aliases += 1))
+    if (first !== ' ' && first !== '\n' && first !== '\r' && first !== '\t' && first !== '#') {
       lexemes += 1
       if (lexemes > limits.nodes * LEXEMES_PER_NODE) withinLimit(limits, 'nodes', limits.nodes + 1)
       // The composer takes time for each line of a text, all at once.
