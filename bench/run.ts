@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { aws } from './aws.ts'
+import { gcp } from './gcp.ts'
 import { hostile } from './hostile.ts'
 import { latency } from './latency.ts'
 import { memory } from './memory.ts'
@@ -20,7 +21,7 @@ import { throughput } from './throughput.ts'
 import { vault } from './vault.ts'
 
 /** In the order in which they run; the cheap ones first. */
-const SCENARIOS: readonly Scenario[] = [start, latency, throughput, aws, vault, peak, hostile, memory]
+const SCENARIOS: readonly Scenario[] = [start, latency, throughput, aws, gcp, vault, peak, hostile, memory]
 
 const HELP = `Usage: npm run bench [-- FLAGS]
 
