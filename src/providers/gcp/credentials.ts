@@ -29,7 +29,9 @@ export function credentialsOf(environment: GcpEnvironment): Credentials {
           'provider-adc is switched off on this node',
           'Use auth: pod-adc, or have the operator set allowProviderAdc.',
         )
-      return { key: ['provider-adc'], open: () => providerSession(environment, host) }
+      const { credentialsFile = '', metadataUrl } = environment
+      const parts = ['gcp', 'provider-adc', credentialsFile, metadataUrl]
+      return { key: parts, open: () => providerSession(environment, host) }
     }
     if (store.auth === 'provider-adc')
       throw new BackendError({
@@ -41,7 +43,10 @@ export function credentialsOf(environment: GcpEnvironment): Credentials {
     // The host tells sessions of different node-publish Secrets apart.
     if (key !== undefined) {
       const source = { document: key, types: environment.keyTypes, name: NODE_PUBLISH_KEY }
-      return { key: [KEY_JSON], open: () => keySession(environment, source, host) }
+      const { oauthEndpoint, iamCredentialsEndpoint } = environment
+      const types = [...environment.keyTypes].sort().join()
+      const parts = ['gcp', KEY_JSON, oauthEndpoint, iamCredentialsEndpoint, types]
+      return { key: parts, open: () => keySession(environment, source, host) }
     }
     return podLogin(host)
   }

@@ -40,9 +40,12 @@ export function workloadIdentity(environment: GcpEnvironment): WorkloadIdentity 
         : 'https://securetoken.googleapis.com/v1/identitybindingtoken')
     return {
       key: [
+        // Backends share a session where all that it depends on is equal.
+        'gcp',
         'pod-adc',
         pool.audience,
         endpoint,
+        environment.iamCredentialsEndpoint,
         impersonation?.email ?? '',
         JSON.stringify(impersonation?.delegates ?? []),
         // A federation provider may map claims of the pod into the identity.

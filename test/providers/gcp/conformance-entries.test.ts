@@ -104,10 +104,10 @@ describe('entries', () => {
   )
 
   it('gcp-07 a decimal mode that looks like an octal one is warned of', async () => {
-    await node.mount([entry({ mode: 600 }), entry({ fileName: 'b', mode: 420 })])
+    await node.mount([entry({ mode: 440 }), entry({ fileName: 'b', mode: 420 })])
     const warnings = node.logs.filter((line) => line.startsWith('warn SecretProviderClass'))
     expect(warnings).toHaveLength(1)
-    expect(warnings[0]).toContain('secrets[0] mode 600 is decimal and means 0130')
+    expect(warnings[0]).toContain('secrets[0] mode 440 is decimal and means 0670')
   })
 
   it.each([-1, 8_389_028, 2 ** 20])('gcp-08 mode %i would set special bits and is refused', async (mode) => {

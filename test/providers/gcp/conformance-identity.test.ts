@@ -452,6 +452,15 @@ describe('what it costs', () => {
     expect([count('exchange'), count('impersonate'), count('account')]).toEqual([1, 1, 1])
   })
 
+  it('a mount of secrets and parameters exchanges once: the two backends share the session', async () => {
+    await start()
+    const parameter = 'projects/acme-prod/locations/global/parameters/web/versions/blue'
+    node.google.stores.addParameter(parameter, 'p', WEB)
+    const { files } = await node.mount([...entries, { resourceName: parameter, path: 'p' }])
+    expect(files).toHaveLength(2)
+    expect(count('exchange')).toBe(1)
+  })
+
   it('T7 two service accounts never share a token, and neither reads what is the other’s', async () => {
     await start()
     node.google.cluster.accounts.set('shop/thief', {})

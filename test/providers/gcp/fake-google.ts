@@ -30,6 +30,8 @@ export type Route =
 /** One request and what became of it. */
 export interface Call {
   readonly route: Route
+  /** When it came, in milliseconds of the process's clock. */
+  readonly at: number
   readonly method: string
   readonly host: string
   readonly path: string
@@ -70,6 +72,8 @@ export class FakeGoogle {
   readonly kms = new FakeKms(this.identity)
   readonly metadata = new FakeMetadata(this.identity)
   readonly calls: Call[] = []
+  /** Milliseconds until any call is answered. */
+  latencyMs = 0
   readonly #faults: { route: Route; fault: Fault; left: number; only?: RegExp | undefined }[] = []
   #listeners: Listeners | undefined
 
@@ -106,6 +110,7 @@ export class FakeGoogle {
     const route = ROUTES.find(([pattern]) => pattern.test(path))?.[1] ?? 'unknown'
     const call: Call = {
       route,
+      at: performance.now(),
       method: request.method ?? '',
       host: request.headers.host ?? '',
       path: request.url ?? '',
@@ -134,8 +139,9 @@ export class FakeGoogle {
       })
       response.end(text)
     }
-    if (fault.delayMs === undefined) answer()
-    else setTimeout(answer, fault.delayMs)
+    const delayMs = fault.delayMs ?? this.latencyMs
+    if (delayMs === 0) answer()
+    else setTimeout(answer, delayMs)
   }
 
   #answer(route: Route, call: Call, path: string): Reply {
