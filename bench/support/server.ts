@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 const BUNDLE = join(ROOT, 'dist', 'cli.js')
+const PROFILER = join(import.meta.dirname, 'profiler.ts')
 const PROBE = join(import.meta.dirname, 'loop-probe.ts')
 
 /** What the image and the chart start Keyferry with (dependencies.md section 5). */
@@ -62,7 +63,7 @@ export interface BenchServer {
 const PROFILES = process.env['KEYFERRY_BENCH_PROFILES']
 
 function profileFlags(): readonly string[] {
-  return PROFILES === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${PROFILES}`]
+  return PROFILES === undefined ? [] : ['--import', PROFILER]
 }
 
 /** Starts `keyferry serve`. @throws Error when it does not become ready; the text has its last lines. */
@@ -93,7 +94,12 @@ export async function startBenchServer(options: ServerOptions): Promise<BenchSer
   const started = performance.now()
   const child = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe', ...(options.probe ? (['ipc'] as const) : [])],
-    env: { PATH: process.env['PATH'] ?? '', ...SHIPPED_ENVIRONMENT, ...options.env },
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      ...SHIPPED_ENVIRONMENT,
+      ...(PROFILES && { KEYFERRY_BENCH_PROFILES: PROFILES }),
+      ...options.env,
+    },
   })
   try {
     const readyAt = await ready(child)

@@ -105,9 +105,11 @@ function stringObject(field: string, text: string, nullable?: 'nullable'): Map<s
 
 /** Most members of `attributes` and of `secrets`; a few dozen are usual, and each costs memory (T14). */
 const MAX_MEMBERS = 10_000
+/** Shorter text cannot make much; so usual requests are not read twice. */
+const UNCOUNTED = 64 * 1024
 
 function parseJson(field: string, text: string): unknown {
-  if (hasMoreElements(text, MAX_MEMBERS)) {
+  if (text.length > UNCOUNTED && hasMoreElements(text, MAX_MEMBERS)) {
     throw MountFailure.of(
       'config',
       'BAD_REQUEST',

@@ -139,6 +139,12 @@ describe('the bundle', () => {
     return seen
   }
 
+  it('the bundle never imports node:http as an ES module, which would load fetch at every start', () => {
+    const files = ['cli.js', ...readdirSync(join(ROOT, 'dist/chunks')).map((name) => join('chunks', name))]
+    const importing = files.filter((file) => /from ["'](?:node:)?http["']/.test(read(join('dist', file))))
+    expect(importing).toEqual([])
+  })
+
   it('T21 the process that serves loads no vendor SDK and no key library until a mount needs it', () => {
     const chunks = readdirSync(join(ROOT, 'dist/chunks'))
     const serve = chunks.find((name) => /^serve-.*\.js$/.test(name))

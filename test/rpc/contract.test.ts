@@ -133,6 +133,12 @@ describe('wire contract', () => {
     )
   })
 
+  it('T14 a field that comes very many times is refused, although only its last value counts', () => {
+    const times = (count: number): Buffer => Buffer.alloc(count * 2, Buffer.from([0x0a, 0x00]))
+    expect(decode(MOUNT_REQUEST, times(10_000))['attributes']).toBe('')
+    expect(() => decode(MOUNT_REQUEST, times(10_001))).toThrow(WireError)
+  })
+
   it('T14 a request of two million empty elements is refused early', () => {
     const bomb = Buffer.alloc(4 * 1024 * 1024)
     for (let at = 0; at < bomb.length; at += 2) bomb[at] = 0x2a
