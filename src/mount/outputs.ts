@@ -51,8 +51,11 @@ export function collisions(files: readonly { readonly path: string; readonly obj
     }
     byPath.set(path, object)
   }
+  // Only a directory as long as some file's path can be one: cutting out all would take time in the square of the length.
+  const lengths = new Set(files.map(({ path }) => path.length))
   for (const { path, object } of files) {
     for (let at = path.indexOf('/'); at !== -1; at = path.indexOf('/', at + 1)) {
+      if (!lengths.has(at)) continue
       const other = byPath.get(path.slice(0, at))
       if (other !== undefined) {
         problems.push({
@@ -85,7 +88,8 @@ export function planProblems(plan: Plan, limits: { readonly maxOutputs: number }
   }
   for (const output of plan.outputs) problems.push(...outputProblems(output))
   if (plan.duplicates !== 'last-wins') {
-    problems.push(...collisions(plan.outputs.filter((output) => output.kind === 'file')))
+    const files = plan.outputs.filter((output) => output.kind === 'file')
+    problems.push(...collisions(files.filter(({ path }) => pathFault(path) === undefined)))
   }
   return problems
 }
