@@ -6,6 +6,7 @@ import {
   KubernetesError,
   type KubernetesClient,
 } from '../kubernetes/client.ts'
+import type { ReadClass } from '../mount/verify-parameters.ts'
 import type { HttpClient } from '../net/http.ts'
 import { BackendError } from '../providers/adapter.ts'
 
@@ -21,6 +22,8 @@ export interface KubernetesReads {
     name: string,
     signal: AbortSignal,
   ) => Promise<string | undefined>
+  /** Absent without a client. @throws BackendError */
+  readonly secretProviderClass: ReadClass | undefined
   /** @throws BackendError */
   readonly nodeLabel: (name: string, signal: AbortSignal) => Promise<string | undefined>
 }
@@ -41,6 +44,10 @@ export function createKubernetesReads(
       const account = await client.serviceAccount(namespace, serviceAccount, signal).catch(asBackendError)
       return account.annotations.get(name)
     },
+    secretProviderClass:
+      client &&
+      ((namespace, name, signal) =>
+        client.secretProviderClass(namespace, name, signal).catch(asBackendError)),
     async nodeLabel(name, signal) {
       if (!client) throw off('the labels of this node')
       if (nodeName === undefined) throw withoutName()

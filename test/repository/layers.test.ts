@@ -26,7 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'config.ts': ['telemetry'],
   server: ['mount', 'rpc', 'telemetry'],
-  mount: ['identity', 'net', 'adapter', 'telemetry'],
+  mount: ['identity', 'net', 'adapter', 'telemetry', 'formats'],
   adapter: ['net', 'telemetry'],
   registry: ['adapter', 'net', 'telemetry', 'vendor'],
   vendor: ['adapter', 'identity', 'kubernetes', 'formats', 'net', 'telemetry'],

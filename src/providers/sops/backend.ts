@@ -157,6 +157,7 @@ export function sopsBackend(context: BackendContext): Backend<Readonly<Record<st
     storeSchema,
     ref: refOf,
     refKey,
+    keys: (_store, { source }) => ['file' in source ? source.file : 'sopsDocument'],
     resolve: (_store, refs, host) => resolve(refs, host, node),
   }
 }
