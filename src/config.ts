@@ -63,6 +63,39 @@ const KubernetesAccess = v.strictObject({
 /** Lazy, so that an error speaks of the alternative that was meant. */
 const Kubernetes = v.lazy((input) => (input === 'off' ? v.literal('off') : KubernetesAccess))
 
+/** Patterns of a policy rule: `*` within a segment, `**` over all. */
+const Globs = v.pipe(
+  v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(256))),
+  v.minLength(1, 'is not a list with patterns; leave the key out to mean any'),
+)
+const Hosts = v.pipe(
+  v.array(
+    v.pipe(
+      v.string(),
+      v.maxLength(256),
+      v.regex(/^[A-Za-z0-9*.:[\]-]+$/, 'is not a host pattern such as *.example.org or vault:8200'),
+    ),
+  ),
+  v.minLength(1, 'is not a list with hosts; leave the key out to mean none'),
+)
+
+/** What some fetches may do besides using the pod's identity at the operator's addresses (threat model T2, T11). */
+const Rule = v.pipe(
+  v.strictObject({
+    backends: v.optional(Globs),
+    providers: v.optional(Globs),
+    namespaces: v.optional(Globs),
+    serviceAccounts: v.optional(Globs),
+    keys: v.optional(Globs),
+    identity: v.optional(v.picklist(['pod', 'node']), 'pod'),
+    addresses: v.optional(Hosts),
+  }),
+  v.check(
+    ({ identity, addresses }) => identity === 'node' || addresses !== undefined,
+    'is not a rule that allows anything; give it identity: node, addresses, or both',
+  ),
+)
+
 /** The configuration file. Every key is optional; an unknown key is an error (threat model T28). */
 export const ConfigSchema = v.strictObject({
   sockets: v.optional(
@@ -83,7 +116,14 @@ export const ConfigSchema = v.strictObject({
     }),
     {},
   ),
-  policy: v.optional(v.strictObject({ profile: v.optional(v.picklist(['compat']), 'compat') }), {}),
+  policy: v.optional(
+    v.strictObject({
+      profile: v.optional(v.picklist(['compat', 'hardened']), 'compat'),
+      allow: v.optional(v.array(Rule), []),
+      verifyParameters: v.optional(v.picklist(['off', 'spc']), 'off'),
+    }),
+    {},
+  ),
   cache: v.optional(
     v.strictObject({
       freshFor: v.optional(Duration, '30s'),

@@ -7,6 +7,7 @@ import {
   type KubernetesClient,
 } from '../kubernetes/client.ts'
 import type { HostServices } from '../mount/host.ts'
+import type { ReadClass } from '../mount/verify-parameters.ts'
 import type { HttpClient } from '../net/http.ts'
 import { BackendError } from '../providers/adapter.ts'
 
@@ -22,6 +23,8 @@ export interface KubernetesReads extends Pick<HostServices, 'mint'> {
     name: string,
     signal: AbortSignal,
   ) => Promise<string | undefined>
+  /** Absent without a client. @throws BackendError */
+  readonly secretProviderClass: ReadClass | undefined
   /** @throws BackendError */
   readonly nodeLabel: (name: string, signal: AbortSignal) => Promise<string | undefined>
 }
@@ -63,6 +66,10 @@ export function createKubernetesReads(
       const account = await client.serviceAccount(namespace, serviceAccount, signal).catch(asBackendError)
       return account.annotations.get(name)
     },
+    secretProviderClass:
+      client &&
+      ((namespace, name, signal) =>
+        client.secretProviderClass(namespace, name, signal).catch(asBackendError)),
     async nodeLabel(name, signal) {
       if (!client) throw off('the labels of this node')
       if (nodeName === undefined) throw withoutName()

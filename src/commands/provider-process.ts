@@ -4,8 +4,9 @@ import { createSessionCache } from '../identity/session-cache.ts'
 import type { MountPipeline } from '../mount/answer.ts'
 import { createCallers } from '../mount/host.ts'
 import { createPipeline } from '../mount/pipeline.ts'
-import { compatPolicy } from '../mount/policy.ts'
+import { createPolicy, policyHash } from '../mount/policy.ts'
 import { createResolver } from '../mount/resolver.ts'
+import { createParameterCheck, type ParameterCheck } from '../mount/verify-parameters.ts'
 import { loadVersionKey } from '../mount/version-key.ts'
 import { createPodWatch } from '../kubernetes/pod-watch.ts'
 import { createHttpClient } from '../net/client.ts'
@@ -16,7 +17,7 @@ import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/metrics.ts'
 import { VERSION } from '../version.ts'
-import { createKubernetesReads } from './kubernetes-reads.ts'
+import { createKubernetesReads, type KubernetesReads } from './kubernetes-reads.ts'
 
 /** What `Version` calls us, under every socket name. */
 export const RUNTIME_NAME = 'keyferry'
@@ -33,6 +34,8 @@ export interface ProcessOptions {
 export interface ProviderProcess {
   readonly registry: Registry
   readonly pipeline: MountPipeline
+  /** The policy in force; equal hashes mean equal rules (threat model T28). */
+  readonly policy: { readonly profile: string; readonly hash: string }
   /** Binds the sockets. Directories and names are the configuration's. @throws SocketError */
   listen(options: Pick<ServerOptions, 'directories' | 'alsoSearched'>): Promise<RunningServer>
   /** Forgets every value and closes backends. */
@@ -76,6 +79,9 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     now: Date.now,
     random: Math.random,
   })
+  const verifyParameters = parameterCheck(loaded, reads)
+  const policy = { profile: config.policy.profile, hash: policyHash(config.policy) }
+  meter.gauge('keyferry_policy_info', 1, policy)
   const versionKey = await placed(loaded, () =>
     loadVersionKey({ file: config.node.versionKeyFile, stateDir: config.node.stateDir, log }),
   )
@@ -93,7 +99,12 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     }),
     addresses: async (source) =>
       (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
-    policy: compatPolicy,
+    keys: async (source) => {
+      const backend = await registry.backend(source.backend)
+      return backend.keys?.(source.store, source.ref) ?? [backend.refKey(source.ref)]
+    },
+    policy: createPolicy(config.policy),
+    ...(verifyParameters && { verifyParameters }),
     versionKey,
     limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
     audit: options.audit,
@@ -104,6 +115,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   return {
     registry,
     pipeline,
+    policy,
     listen: (where) =>
       startServer({
         ...where,
@@ -162,6 +174,19 @@ function providerNames({ config, fault }: LoadedConfig, registry: Registry): rea
     }
   }
   return wanted
+}
+
+/** The check that `policy.verifyParameters` asks for. @throws ConfigError when it cannot be made. */
+function parameterCheck(
+  { config, fault }: LoadedConfig,
+  { secretProviderClass }: KubernetesReads,
+): ParameterCheck | undefined {
+  if (config.policy.verifyParameters === 'off') return undefined
+  if (secretProviderClass) return createParameterCheck(secretProviderClass)
+  throw fault(
+    ['policy', 'verifyParameters'],
+    'is spc, which needs the Kubernetes API: set kubernetes, and grant get on secretproviderclasses',
+  )
 }
 
 /** Gives a setting's error its place in the configuration file. */

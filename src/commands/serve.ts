@@ -73,6 +73,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
     version: VERSION,
     sockets: server.paths,
     dialects: config.sockets.dialects ?? provider.registry.providers,
+    policy: provider.policy.profile,
+    policyHash: provider.policy.hash,
     ...(admin && { adminPort: admin.port }),
   })
 

@@ -1,6 +1,6 @@
 /**
- * Owns the few reads we make of the Kubernetes API: service-account annotations, node labels, a pod, the
- * pods of a node, and the cluster's signing keys. Nothing here reads a Secret (threat model section 2).
+ * Owns the few reads we make of the Kubernetes API: service-account annotations, node labels, a pod, a
+ * SecretProviderClass, the pods of a node, and the cluster's signing keys. Nothing here reads a Secret (threat model section 2).
  */
 import { JsonNumber } from '../formats/json.ts'
 import type { JsonValue } from '../formats/json.ts'
@@ -28,6 +28,12 @@ export interface PodObject extends ObjectFacts {
   readonly hostIp: string | undefined
 }
 
+/** `spec` of a SecretProviderClass, as far as it decides what is mounted. */
+export interface SecretProviderClassFacts {
+  readonly provider: string
+  readonly parameters: ReadonlyMap<string, string>
+}
+
 export interface TokenRequest {
   readonly namespace: string
   readonly serviceAccount: string
@@ -51,6 +57,8 @@ export interface KubernetesClient {
   node(name: string, signal: AbortSignal): Promise<ObjectFacts>
   /** Never kept. */
   pod(namespace: string, name: string, signal: AbortSignal): Promise<PodObject>
+  /** Never kept. */
+  secretProviderClass(namespace: string, name: string, signal: AbortSignal): Promise<SecretProviderClassFacts>
   /** UIDs of the pods that are assigned to a node, whatever their phase. Never kept. */
   podUidsOnNode(node: string, signal: AbortSignal): Promise<ReadonlySet<string>>
   /** The keys that sign service-account tokens, as the API server publishes them (a JWK set). Kept for 5 minutes. */
@@ -117,6 +125,17 @@ export function createKubernetesClient({
         serviceAccount: textOf(member(spec, 'serviceAccountName')) ?? '',
         nodeName: textOf(member(spec, 'nodeName')) ?? '',
         hostIp: textOf(member(member(pod, 'status'), 'hostIP')),
+      }
+    },
+    async secretProviderClass(namespace, name, signal) {
+      const path = `/apis/secrets-store.csi.x-k8s.io/v1/namespaces/${segment(namespace)}/secretproviderclasses/${segment(name)}`
+      const subject = `SecretProviderClass ${namespace}/${name}`
+      const permission = 'get on secretproviderclasses.secrets-store.csi.x-k8s.io'
+      const spec = member(await send({ path, subject, permission, signal }), 'spec')
+      if (spec === undefined) throw malformed(subject)
+      return {
+        provider: textOf(member(spec, 'provider')) ?? '',
+        parameters: textsOf(member(spec, 'parameters')),
       }
     },
     async podUidsOnNode(node, signal) {
@@ -216,7 +235,7 @@ function segment(name: string): string {
   if (name.length > 253 || !/^[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?$/.test(name) || name.includes('..')) {
     throw new KubernetesError(
       'config',
-      'a namespace, pod, node or service account has a name that Kubernetes does not allow',
+      'a namespace, pod, class, node or service account has a name that Kubernetes does not allow',
     )
   }
   return name

@@ -2,16 +2,17 @@
 import { BackendError, type Dialect, type Plan, type Source } from '../providers/adapter.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { Meter } from '../telemetry/metrics.ts'
+import type { Meter, MetricName } from '../telemetry/metrics.ts'
 import type { MountContext, MountPipeline } from './answer.ts'
 import { assembleAnswer, wipeFiles } from './assemble-answer.ts'
 import { MountFailure, type ObjectFailure } from './errors.ts'
 import { createPlanner } from './planner.ts'
-import type { Policy } from './policy.ts'
+import type { Policy, PolicyMark } from './policy.ts'
 import { render } from './render.ts'
 import { report, reportRefusal } from './report.ts'
 import type { MountRequest } from './request.ts'
 import type { Caller, Resolver } from './resolver.ts'
+import type { ParameterCheck } from './verify-parameters.ts'
 
 /** Warnings remembered as told. */
 const MAX_WARNED = 1000
@@ -31,9 +32,13 @@ export interface PipelineOptions {
   readonly resolver: Resolver
   /** The mount's side of its fetches: identity keys and hosts. */
   readonly caller: (request: MountRequest, context: MountContext, dialect: Dialect) => Caller
-  /** Host names or URLs that a fetch would call, as far as the SPC decides them. */
+  /** Host names or URLs that the SPC chose for a fetch. */
   readonly addresses: (source: Source) => Promise<readonly string[]>
+  /** What a fetch asks its store for, as policy's `keys` match it. Absent: rules with `keys` cover nothing. */
+  readonly keys?: (source: Source) => Promise<readonly string[]>
   readonly policy: Policy
+  /** Absent: volumeAttributes may override the class, as in the driver. */
+  readonly verifyParameters?: ParameterCheck
   /** The node's key for versions that a store does not give. */
   readonly versionKey: Uint8Array
   readonly limits: MountLimits
@@ -66,17 +71,22 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     })
   }
 
-  async function admit(request: MountRequest, context: MountContext, dialect: Dialect): Promise<Plan> {
+  async function admit(
+    request: MountRequest,
+    context: MountContext,
+    dialect: Dialect,
+  ): Promise<{ readonly plan: Plan; readonly marks: Marks }> {
+    await options.verifyParameters?.(request, context)
     const plan = planner(dialect, request, context.provider)
-    await checkPolicy(options, plan, request, context)
-    for (const warning of plan.warnings ?? []) warnOnce(warning, request, context)
-    return plan
+    const { marks, warnings } = await checkPolicy(options, plan, request, context)
+    for (const warning of [...(plan.warnings ?? []), ...warnings]) warnOnce(warning, request, context)
+    return { plan, marks }
   }
 
   return async (request, context) => {
     const started = options.now()
     const dialect = await options.dialect(context.provider)
-    const plan = await admit(request, context, dialect).catch((error: unknown) => {
+    const { plan, marks } = await admit(request, context, dialect).catch((error: unknown) => {
       if (error instanceof MountFailure)
         reportRefusal(options, request, context, error, options.now() - started)
       throw error
@@ -87,7 +97,7 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     const rendered = plan.outputs.map((output, index) => render(output, resolutions[index], rendering))
     for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
     const settled = assembleAnswer(plan, rendered, options.log)
-    report(options, request, context, plan, rendered, settled, options.now() - started)
+    report(options, request, context, { plan, marks, rendered, settled }, options.now() - started)
     if (settled instanceof MountFailure) {
       wipeFiles(rendered)
       throw settled
@@ -103,29 +113,41 @@ function where(
   return { namespace: request.pod.namespace, pod: request.pod.name, provider: context.provider }
 }
 
+/** Of each output, in the order of the plan. */
+type Marks = readonly (readonly PolicyMark[])[]
+
+/** Mark → what counts its uses. */
+const METRIC_OF_MARK = {
+  'node-identity': 'keyferry_node_identity_total',
+  'spc-address': 'keyferry_spc_addresses_total',
+} as const satisfies Record<PolicyMark, MetricName>
+
+/** Asks the policy about every output. @throws MountFailure naming each that is refused. */
 async function checkPolicy(
   options: PipelineOptions,
   plan: Plan,
-  request: MountRequest,
-  context: MountContext,
-): Promise<void> {
+  { pod }: MountRequest,
+  { provider }: MountContext,
+): Promise<{ readonly marks: Marks; readonly warnings: ReadonlySet<string> }> {
   const refused: ObjectFailure[] = []
-  for (const output of plan.outputs) {
-    const { source } = output
+  const marks: (readonly PolicyMark[])[] = []
+  const warnings = new Set<string>()
+  for (const { source, object } of plan.outputs) {
     const addresses = await options.addresses(source)
-    const answer = options.policy({ pod: request.pod, provider: context.provider, source, addresses })
-    if (!answer.allowed) {
-      refused.push({
-        kind: 'denied',
-        code: 'POLICY_DENIED',
-        message: answer.reason,
-        remedy: answer.remedy,
-        object: output.object,
-      })
-    } else if (source.identity === 'node') {
-      options.meter.count('keyferry_node_identity_total', { backend: source.backend })
+    const keys = (await options.keys?.(source)) ?? []
+    const answer = options.policy({ pod, provider, source, addresses, keys })
+    if (answer.allowed) {
+      marks.push(answer.marks)
+      if (answer.warning !== undefined) warnings.add(answer.warning)
+    } else {
+      const { reason: message, remedy } = answer
+      refused.push({ kind: 'denied', code: 'POLICY_DENIED', message, remedy, object })
     }
   }
   const [first, ...rest] = refused
   if (first) throw new MountFailure([first, ...rest])
+  for (const [index, { source }] of plan.outputs.entries())
+    for (const mark of marks[index] ?? [])
+      options.meter.count(METRIC_OF_MARK[mark], { backend: source.backend })
+  return { marks, warnings }
 }

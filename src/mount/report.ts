@@ -44,6 +44,7 @@ export function reportRefusal(
     object: first?.object ?? '*',
     files: [],
     version: undefined,
+    marks: [],
     outcome: 'failed',
     kind: error.kind,
     code: first?.code,
@@ -52,14 +53,22 @@ export function reportRefusal(
   })
 }
 
+/** What became of a mount that got as far as fetching. */
+export interface Fetched {
+  readonly plan: Plan
+  /** What policy marked, by output. */
+  readonly marks: readonly (readonly string[])[]
+  /** By output. */
+  readonly rendered: readonly Rendered[]
+  readonly settled: MountAnswer | MountFailure
+}
+
 /** One record per object of a mount that got as far as fetching. */
 export function report(
   options: ReportOptions,
   request: MountRequest,
   context: MountContext,
-  plan: Plan,
-  rendered: readonly Rendered[],
-  settled: MountAnswer | MountFailure,
+  { plan, marks, rendered, settled }: Fetched,
   latencyMs: number,
 ): void {
   for (const [index, output] of plan.outputs.entries()) {
@@ -84,6 +93,7 @@ export function report(
       object: output.object,
       files: files.map((file) => file.path),
       version: outcome === 'delivered' ? files[0]?.version : undefined,
+      marks: marks[index] ?? [],
       outcome,
       kind: failure?.kind,
       code: failure?.code,

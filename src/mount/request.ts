@@ -33,6 +33,11 @@ const KUBELET = 'csi.storage.k8s.io/'
 const TOKENS_KEY = `${KUBELET}serviceAccount.tokens`
 /** Keys that the driver or kubelet adds beside those under {@link KUBELET}. */
 const DRIVER_KEYS: ReadonlySet<string> = new Set(['secretProviderClass', 'providerName'])
+/** Whether an attribute is a parameter, i.e. neither kubelet's nor the driver's own. */
+export function isParameter(key: string): boolean {
+  return !key.startsWith(KUBELET) && !DRIVER_KEYS.has(key)
+}
+
 /** What the driver always sends: 0644. */
 const DEFAULT_MODE = 0o644
 
@@ -47,7 +52,7 @@ export function decodeMountRequest(wire: WireMountRequest): MountRequest {
   const tokens = attributes.get(TOKENS_KEY) || secrets.get(TOKENS_KEY)
   const parameters = new Map<string, string>()
   for (const [key, value] of attributes) {
-    if (!key.startsWith(KUBELET) && !DRIVER_KEYS.has(key)) parameters.set(key, value)
+    if (isParameter(key)) parameters.set(key, value)
   }
   const nodePublishSecret = new Map<string, SecretBytes>()
   for (const [key, value] of secrets) {

@@ -355,7 +355,16 @@ export interface Backend<Store = unknown, Ref = unknown> {
   ref(item: RefItem): Ref
   /** Equal keys are fetched once and share a cache entry. Must not contain a secret. */
   refKey(ref: Ref): string
-  /** Every host name or URL the refs and the store would make this backend call, for policy. */
+  /**
+   * What is asked for, as the operator's policy matches it (`keys` of a rule), e.g.
+   * `['shop/db']`. It must name everything that is read: of a ref that reads all names with a prefix, the
+   * prefix and `<prefix>/**`. Default: the ref's key.
+   */
+  keys?(store: Store, ref: Ref): readonly string[]
+  /**
+   * Host names or URLs that the store or the ref makes this backend call although neither the operator
+   * nor a closed list of the vendor's names them, for policy. Default: none.
+   */
   addresses?(store: Store, ref: Ref): readonly string[]
   /**
    * Whether this mount may be answered at all: asked once for every mount, before the cache is looked into

@@ -21,6 +21,8 @@ export interface AuditRecord {
   readonly files: readonly string[]
   /** Version reported to the driver; absent on failure. */
   readonly version: string | undefined
+  /** What policy allowed but wants seen: `node-identity`, `spc-address`. */
+  readonly marks: readonly string[]
   readonly outcome: 'delivered' | 'omitted' | 'failed'
   /** Error kind and code of a failure. */
   readonly kind: string | undefined

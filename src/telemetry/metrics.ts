@@ -46,6 +46,16 @@ export const METRICS = {
     help: "Fetches with the provider's own identity",
     labels: ['backend'],
   },
+  keyferry_spc_addresses_total: {
+    type: 'counter',
+    help: 'Fetches from an address that the SecretProviderClass gave',
+    labels: ['backend'],
+  },
+  keyferry_policy_info: {
+    type: 'gauge',
+    help: '1; the labels name the policy in force',
+    labels: ['hash', 'profile'],
+  },
   keyferry_leases: { type: 'gauge', help: 'Leases held for running pods', labels: ['backend'] },
   keyferry_lease_events_total: {
     type: 'counter',

@@ -246,6 +246,7 @@ describe('a mount', () => {
         object: 'a',
         files: ['f'],
         version: '7',
+        marks: [],
         outcome: 'delivered',
         kind: undefined,
         code: undefined,

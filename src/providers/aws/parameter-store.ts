@@ -39,6 +39,7 @@ export function parameterStoreBackend(context: BackendContext): Backend<AwsStore
     ref: parameterRef,
     refKey: (ref) =>
       JSON.stringify([requestName(ref), ref.expand ?? '', ref.failover ? requestName(ref.failover) : '']),
+    keys: (_store, ref) => keysOf(ref),
     resolve: async (store, refs, host) => {
       const mount: ParameterMount = { environment, sessions, store, host, slot }
       const regions = await regionsOf(store, environment, host)
@@ -58,6 +59,12 @@ export function parameterStoreBackend(context: BackendContext): Backend<AwsStore
       return refs.map((ref) => answers.get(ref) ?? missing(regions[0], ref))
     },
   }
+}
+
+/** What AWS is asked for, for policy: spaces around a name do not count. */
+function keysOf({ name, expand, failover }: ParameterRef): readonly string[] {
+  const names = [name, ...(failover === undefined ? [] : [failover.name])].map((one) => one.trim())
+  return expand === 'prefix' ? names.flatMap((one) => [one, `${one}/**`]) : names
 }
 
 /** `name`, `name:version` or `name:label`, as GetParameters wants it. */

@@ -65,6 +65,7 @@ export function secretsManagerBackend(context: BackendContext): Backend<AwsStore
     ref: secretRef,
     refKey: (ref) =>
       JSON.stringify([...queryKey(ref), ref.expand ?? '', ...(ref.failover ? queryKey(ref.failover) : [])]),
+    keys: (_store, ref) => keysOf(ref),
     resolve: async (store, refs, host) => {
       const regions = await regionsOf(store, environment, host)
       const mount = new SecretMount(environment, sessions, store, host, slot)
@@ -72,6 +73,12 @@ export function secretsManagerBackend(context: BackendContext): Backend<AwsStore
       return Promise.all(refs.map((ref) => mount.value(regions, ref)))
     },
   }
+}
+
+/** What AWS is asked for, for policy: of a prefix everything that begins with it. */
+function keysOf({ id, expand, failover }: SecretRef): readonly string[] {
+  if (expand === 'prefix') return [id, `${id}/**`]
+  return failover === undefined ? [id] : [id, failover.id]
 }
 
 const queryKey = (query: SecretQuery): readonly string[] => [

@@ -162,6 +162,7 @@ export function sopsBackend(context: BackendContext): Backend<Readonly<Record<st
     ref: refOf,
     refKey,
     admit: (host) => requireProof(settings.callerProof, host),
+    keys: (_store, { source }) => ['file' in source ? source.file : 'sopsDocument'],
     resolve: (_store, refs, host) => resolve(refs, host, node),
   }
 }

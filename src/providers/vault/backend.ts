@@ -15,13 +15,13 @@ import {
 } from '../adapter.ts'
 import { createSteadyEnvelopes, secretEnvelope, envelopeBytes, valueOf, writtenExpiry } from './answers.ts'
 import { renewLease, renewToken, revokeLease, revokeToken, type VaultToken } from './auth.ts'
-import { connectionTo, send, type Api, type Connection } from './connection.ts'
+import { addressesOf, connectionTo, send, type Api, type Connection } from './connection.ts'
 import { failed } from './failure.ts'
 import { nodeToken, podLogin } from './identity.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import type { Clock, Entry, Hold, Slot, SlotCalls } from './slots.ts'
 import { expiringSpan, span, type Span } from './leases.ts'
-import { refKey, RequestError, requestMethod, requestPath } from './request.ts'
+import { keyOf, refKey, RequestError, requestMethod, requestPath } from './request.ts'
 import { isJsonObject, parseEnvelope, printable, type Envelope } from './response.ts'
 import { goBoolean, IGNORED_VARIABLES, settingsSchema, type VaultSettings } from './settings.ts'
 import { storeSchema, type VaultRef, type VaultStore } from './store.ts'
@@ -183,7 +183,8 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
     keeper,
     ref: refOf,
     refKey: (ref) => (settings.legacyDedupe && ref.legacy ? refKey(ref.legacy) : refKey(ref)),
-    addresses: (store) => (store.address === undefined ? [] : [store.address]),
+    keys: (store, ref) => [keyOf(store.namespace, ref)],
+    addresses: (store) => addressesOf(store, { settings, env }),
     async resolve(store, refs, host) {
       const connection = await connect(store)
       const { pod } = host

@@ -71,6 +71,21 @@ export async function connectionTo(store: VaultStore, context: ConnectionContext
   }
 }
 
+/** The store's address where it is not the operator's word, for policy. Never throws. */
+export function addressesOf(
+  { address, flavour }: VaultStore,
+  { settings, env }: Pick<ConnectionContext, 'settings' | 'env'>,
+): readonly string[] {
+  if (address === undefined) return []
+  try {
+    const listed = operatorAddresses(settings, environmentLayer(env, flavour))
+    return listed.has(parseAddress(address).key) ? [] : [address]
+  } catch {
+    // An address that cannot be read is nobody's word; the fetch will say what is wrong with it.
+    return [address]
+  }
+}
+
 interface Address {
   readonly origin: string
   readonly prefix: string

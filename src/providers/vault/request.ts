@@ -141,3 +141,20 @@ export function issuesForOnePod(ref: Pick<VaultRef, 'method' | 'path'>): boolean
 export function refKey(ref: VaultRef): string {
   return JSON.stringify([ref.method, ref.path, ref.body ?? null, ref.shape, ref.pod ?? null])
 }
+
+/**
+ * What the server is asked for, for policy: the path below `/v1/` without its query, unescaped, behind the
+ * namespace that the store names, e.g. `team-a/secret/data/app`.
+ */
+export function keyOf(namespace: string | undefined, { path }: Pick<VaultRef, 'path'>): string {
+  const bare = unescaped((path.split('?', 1)[0] ?? '').replace(/^\/v1\//, ''))
+  return namespace === undefined ? bare : cleanPath(`${namespace}/${bare}`).slice(1)
+}
+
+function unescaped(path: string): string {
+  try {
+    return decodeURIComponent(path)
+  } catch {
+    return path
+  }
+}
