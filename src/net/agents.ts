@@ -83,7 +83,7 @@ function tlsKey(tls: TlsSettings | undefined): readonly unknown[] {
 function createAgents(to: Destination, options: PoolOptions): AgentPair {
   const rules = to.origin === 'parameter' ? options.rules : undefined
   const lookup = guardedLookup(rules, options.resolve)
-  const common = { keepAlive: true, maxSockets: 64, maxFreeSockets: 16, timeout: IDLE_MS }
+  const common = { keepAlive: true, maxSockets: 64, maxFreeSockets: 32, timeout: IDLE_MS }
   const http = new HttpAgent(common)
   const https = new HttpsAgent({ ...common, ...tlsOptions(to.tls, options.defaultCa) })
   const plain = (target: Target, callback: Callback) => openPlain(to, target, lookup, callback)

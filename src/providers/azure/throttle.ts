@@ -18,8 +18,8 @@ export function limiter(limit: number): <T>(task: () => Promise<T>) => Promise<T
   }
 }
 
-/** Calls to one vault from the whole process. */
-const PER_VAULT = 64
+/** Calls to one vault from the whole process: as many as connections are kept, so that bursts make no new ones. */
+const PER_VAULT = 32
 const BASE_MS = 1000
 const LONGEST_MS = 30_000
 /** A vault may ask for a longer pause than ours; nothing is believed beyond this. */
