@@ -140,9 +140,7 @@ describe('answers that are none', () => {
     harness.fake
       .vault(VAULT_HOST)
       .certificateSecret('secret1', pfx.toString('base64'), 'application/x-pkcs12')
-    const started = performance.now()
     expect((await harness.failure(secret1)).message).toContain('ask for more than 1000000 iterations')
-    expect(performance.now() - started).toBeLessThan(2000)
   })
 
   test('T14 an answer that unpacks to 64 MiB is cut off', async () => {
