@@ -1,3 +1,5 @@
+#!/usr/bin/env bash
+# Makes the files of this folder anew, all together: bash make.sh, in an empty directory. OpenSSL 3 with its legacy provider.
 set -e
 # Root, intermediate and leaves; everything is thrown away but what is in this folder.
 cat > ca.ext <<X
@@ -39,3 +41,12 @@ $P -inkey secp256k1.key -in secp256k1.crt -out ec-secp256k1.pfx
 $P -nomac -inkey rsa.key -in rsa.crt -out no-mac.pfx
 $P -certpbe NONE -keypbe NONE -macalg sha256 -inkey rsa.key -in rsa.crt -out in-clear.pfx
 openssl pkcs12 -export -certfile up.pem -passout pass:päss-wörd -inkey rsa.key -in rsa.crt -out password.pfx
+
+for k in rsa prime256v1 secp384r1 secp521r1 secp256k1; do
+  openssl pkcs8 -topk8 -nocrypt -in $k.key -out $k.key.pem
+  openssl x509 -in $k.crt -out $k.crt.pem
+done
+cp root.crt root.crt.pem
+cp inter.crt intermediate.crt.pem
+# The leaf comes first and the rest in the wrong order (up.pem). Nothing else is kept.
+rm -f ./*.key ./*.crt ./*.csr ./*.ext up.pem
