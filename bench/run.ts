@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { aws } from './aws.ts'
+import { azure } from './azure.ts'
 import { gcp } from './gcp.ts'
 import { hostile } from './hostile.ts'
 import { latency } from './latency.ts'
@@ -21,7 +22,18 @@ import { throughput } from './throughput.ts'
 import { vault } from './vault.ts'
 
 /** In the order in which they run; the cheap ones first. */
-const SCENARIOS: readonly Scenario[] = [start, latency, throughput, aws, gcp, vault, peak, hostile, memory]
+const SCENARIOS: readonly Scenario[] = [
+  start,
+  latency,
+  throughput,
+  aws,
+  azure,
+  gcp,
+  vault,
+  peak,
+  hostile,
+  memory,
+]
 
 const HELP = `Usage: npm run bench [-- FLAGS]
 

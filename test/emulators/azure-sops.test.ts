@@ -57,7 +57,7 @@ describeWithPeers('stock sops with azure_kv keys', { programs: ['sops'] }, () =>
     const service = azureKeyService(harness.context({ tenant: 't1', clientId: 'web' }))
     const host = harness.host('pod', { audiences: [EXCHANGE] })
     const bytes = readFileSync(join(fake.directory, 'encrypted.yaml'))
-    const ring = { identities: [], services: { list: [service], host } }
+    const ring = { identities: [], services: { of: () => Promise.resolve(service), host } }
     const opened = await openDocument('yaml', bytes, ring, DEFAULT_LIMITS)
     expect(JSON.stringify([...opened.branches])).toContain('password')
     closeDocument(opened)

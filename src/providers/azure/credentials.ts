@@ -4,7 +4,7 @@
  * until near expiry and asked for once however many mounts wait. Nothing falls back from the pod's
  * identity to the node's (threat model T2).
  */
-import type { Host, OpenedSession } from '../adapter.ts'
+import { BackendError, type Host, type OpenedSession } from '../adapter.ts'
 import { clientAssertion, clientCertificate } from './assertion.ts'
 import type { Cloud } from './clouds.ts'
 import { requestToken, tokenEndpoint, type AccessToken, type Proof, type TokenRoute } from './entra.ts'
@@ -184,14 +184,10 @@ async function identityBinding(
   context: Context,
 ): Promise<Session> {
   const { host, resource, router } = context
-  if (host.audiences.size === 0) {
-    throw tokensMissing(
-      'service account tokens are required for identity binding',
-      'AzureTokenProxy',
-      BINDING_AUDIENCE,
-    )
-  }
-  const prefix = 'failed to parse service account token for identity binding, error: '
+  const prefix =
+    host.audiences.size === 0
+      ? 'service account tokens are required for identity binding: '
+      : 'failed to parse service account token for identity binding, error: '
   const assertion = await podToken(host, BINDING_AUDIENCE, 'AzureTokenProxy', prefix)
   const endpoint = await endpointOf(context)
   return {
@@ -211,11 +207,11 @@ function tokensMissing(reason: string, mode: string, audience: string): Error {
 
 /** The pod's token. @throws BackendError `AZURE_TOKENS_MISSING`, or the host's own for an expired one. */
 async function podToken(host: Host, audience: string, mode: string, prefix: string): Promise<string> {
-  if (host.audiences.size === 0)
-    throw tokensMissing(`${prefix}service account tokens not found`, mode, audience)
-  if (!host.audiences.has(audience))
-    throw tokensMissing(`${prefix}token for audience ${audience} not found`, mode, audience)
-  const { token } = await host.token(audience)
+  const { token } = await host.token(audience).catch((error: unknown) => {
+    if (!(error instanceof BackendError) || error.code !== 'TOKEN_MISSING') throw error
+    const what = host.audiences.size === 0 ? 'service account tokens' : `token for audience ${audience}`
+    throw tokensMissing(`${prefix}${what} not found`, mode, audience)
+  })
   const text = token.reveal().toString('latin1')
   // A token becomes a form field: anything but visible ASCII is not a token.
   if (/^[\x21-\x7e]+$/.test(text)) return text

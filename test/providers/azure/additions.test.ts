@@ -3,8 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { keyVaultBackend } from '../../../src/providers/azure/backend.ts'
-import { createHttpClient } from '../../../src/net/client.ts'
-import { silentLogger } from '../../../src/telemetry/log.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { BASE, startHarness, VAULT_HOST, type Harness, type Seen } from './harness.ts'
 
 const folder = join(import.meta.dirname, '../../vectors/pkcs12')
@@ -121,9 +120,8 @@ test('unknown parameters are named in a warning and change nothing', async () =>
   ])
 })
 
-test('the keyferry dialect’s items: type, format and version', async () => {
-  const http = createHttpClient({ rules: { refused: [] } })
-  const backend = keyVaultBackend({ settings: {}, log: silentLogger, http, env: {} })
+test('the keyferry dialect’s items: type, format and version', () => {
+  const backend = keyVaultBackend(backendContext())
   expect(backend.ref({ key: 'a' })).toEqual({ type: 'secret', name: 'a' })
   expect(backend.ref({ key: 'a', version: 'v1', args: { type: 'key' } })).toEqual({
     type: 'key',
@@ -143,5 +141,4 @@ test('the keyferry dialect’s items: type, format and version', async () => {
   expect(backend.addresses?.({ vault: 'Shop' }, { type: 'secret', name: 'a' })).toEqual([
     'https://shop.vault.azure.net',
   ])
-  http.close()
 })

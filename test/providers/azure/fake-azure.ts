@@ -23,6 +23,8 @@ export interface Call {
   /** With its query. */
   readonly path: string
   readonly authorized: boolean
+  /** When it came, milliseconds on Node's monotonic clock. */
+  readonly at: number
   status: number
 }
 
@@ -194,6 +196,7 @@ export class FakeAzure {
       method: request.method ?? '',
       path: request.url ?? '',
       authorized: request.headers.authorization !== undefined,
+      at: performance.now(),
       status: 0,
     }
     this.calls.push(call)

@@ -10,7 +10,7 @@ import { createPipeline, DEFAULT_LIMITS } from '../../../src/mount/pipeline.ts'
 import { compatPolicy, type Policy } from '../../../src/mount/policy.ts'
 import { decodeMountRequest, type MountRequest } from '../../../src/mount/request.ts'
 import { createResolver, type CacheSettings } from '../../../src/mount/resolver.ts'
-import { keyedDigest } from '../../../src/mount/versions.ts'
+import { backendContext } from '../../support/backend-context.ts'
 import { createHttpClient } from '../../../src/net/client.ts'
 import type { BackendContext, Host } from '../../../src/providers/adapter.ts'
 import { adapter } from '../../../src/providers/azure/adapter.ts'
@@ -113,6 +113,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     },
     log,
     http,
+    meter: silentMeter,
     env: options.env?.(fake) ?? {},
   })
   const callers = createCallers({
@@ -139,7 +140,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     addresses: async (source) =>
       (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
     policy: options.policy ?? compatPolicy,
-    digest: keyedDigest(Buffer.alloc(32, 7)),
+    versionKey: Buffer.alloc(32, 7),
     limits: DEFAULT_LIMITS,
     audit: () => {},
     meter: silentMeter,
@@ -208,12 +209,12 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       const caller = callers(requestOf({}, pod), context(pod), dialect)
       return caller.host({ backend: 'test', store: {}, identity, ref: {} }, context(pod).signal)
     },
-    context: (settings) => ({
-      settings: { caFile: fake.caFile, proxy: fake.proxyUrl, imdsEndpoint: fake.agentUrl, ...settings },
-      log,
-      http,
-      env: {},
-    }),
+    context: (settings) =>
+      backendContext({
+        settings: { caFile: fake.caFile, proxy: fake.proxyUrl, imdsEndpoint: fake.agentUrl, ...settings },
+        log,
+        http,
+      }),
     stop: async () => {
       await registry.close()
       http.close()

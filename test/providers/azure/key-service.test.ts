@@ -2,8 +2,11 @@
 import { constants, publicEncrypt, randomBytes } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { azureKeyService, type AzureKeyEntry } from '../../../src/providers/azure/key-service.ts'
-import type { KeyService } from '../../../src/providers/sops/keys/key-service.ts'
+import {
+  azureKeyService,
+  type AzureKeyEntry,
+  type AzureKeyService,
+} from '../../../src/providers/azure/key-service.ts'
 import { startHarness, VAULT_HOST, type Harness, type Pod } from './harness.ts'
 
 const EXCHANGE = 'api://AzureADTokenExchange'
@@ -28,7 +31,7 @@ function entry(more: Partial<AzureKeyEntry> = {}): AzureKeyEntry {
   const enc = publicEncrypt(how, dataKey).toString('base64url')
   return { kind: 'azure_kv', vaultUrl: `https://${VAULT_HOST}`, name: 'sops', version: 'v1', enc, ...more }
 }
-const service = (settings: Readonly<Record<string, unknown>> = {}): KeyService<'azure_kv'> =>
+const service = (settings: Readonly<Record<string, unknown>> = {}): AzureKeyService =>
   azureKeyService(harness.context({ tenant: 't1', clientId: 'web', ...settings }))
 const pod: Pod = { audiences: [EXCHANGE] }
 
