@@ -128,7 +128,9 @@ async function subjectToken(
   name: string,
   document: ReadonlyMap<string, unknown>,
 ): Promise<string> {
-  const { AwsClient, IdentityPoolClient, PluggableAuthClient } = await import('google-auth-library')
+  // The bundle gives a CommonJS package's exports under `default` only.
+  const { default: google } = await import('google-auth-library')
+  const { AwsClient, IdentityPoolClient, PluggableAuthClient } = google
   // Sources are beside the provider, where no proxy leads.
   const agents = environment.context.http.agents(environment.direct)
   const options = {

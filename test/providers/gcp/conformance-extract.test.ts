@@ -261,6 +261,16 @@ describe('our own ways to pick', () => {
     expect(versions.map(({ id }) => id)).toEqual([LATEST])
   })
 
+  it('gcp-03 the whole secret and its keys come from one access', async () => {
+    node.google.stores.addSecret(SECRET, '{"user":"u"}', WEB)
+    const { files } = await node.mount([
+      { resourceName: LATEST, path: 'whole' },
+      { resourceName: LATEST, path: 'keys', extractAll: true },
+    ])
+    expect(files.map(({ path }) => path)).toEqual(['whole', 'keys/user'])
+    expect(node.google.callsOf('access')).toHaveLength(1)
+  })
+
   it('extractAll of a payload without keys, or with a key that is no file name, fails', async () => {
     for (const payload of ['{}', 'text', '{"../x":"a"}', '{"":"a"}']) {
       node.google.stores.addSecret(SECRET, payload, WEB)

@@ -99,6 +99,52 @@ describe('examples/gcp', () => {
     expect(outcome?.error?.message).toContain('invalid_target')
   })
 
+  it('gcp section 10.3 the shipped bundle finds Google’s library for an external account', async () => {
+    const { google, config } = started
+    const federation =
+      '//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/prov'
+    const pod = { namespace: 'kube-system', serviceAccount: 'keyferry', podName: 'k', podUid: 'k' }
+    google.identity.pools.add(federation)
+    google.stores.addSecret(
+      'projects/acme-prod/secrets/nodes',
+      'of the node',
+      `principal:${federation}/subject/system:serviceaccount:kube-system:keyferry`,
+    )
+    const put = (name: string, content: string): string => {
+      writeFileSync(join(directory, name), content)
+      return join(directory, name)
+    }
+    const credentialsFile = put(
+      'external.json',
+      JSON.stringify({
+        type: 'external_account',
+        audience: federation,
+        subject_token_type: 'urn:ietf:params:oauth:token-type:jwt',
+        token_url: `${google.listeners.plain}/v1/token`,
+        credential_source: { file: put('subject', google.cluster.token(pod, [federation])) },
+      }),
+    )
+    const settings = { ...config.backends['gcp-secret-manager'], credentialsFile }
+    const file = put(
+      'external.yaml',
+      JSON.stringify({ ...config, backends: { 'gcp-secret-manager': settings } }),
+    )
+    const secrets = '- { resourceName: projects/acme-prod/secrets/nodes/versions/1, path: f }'
+    const spc = put(
+      'spc.yaml',
+      JSON.stringify({
+        apiVersion: 'secrets-store.csi.x-k8s.io/v1',
+        kind: 'SecretProviderClass',
+        metadata: { name: 'nodes', namespace: 'shop' },
+        spec: { provider: 'gcp', parameters: { auth: 'provider-adc', secrets } },
+      }),
+    )
+    const target = join(directory, 'bundle')
+    const args = ['bin/keyferry.mjs', 'mount', '-f', spc, '--config', file, '--target', target]
+    await promisify(execFile)(process.execPath, args, { cwd: ROOT })
+    expect(readFileSync(join(target, 'f'), 'utf8')).toBe('of the node')
+  })
+
   it('node.yaml is a configuration that the backends accept', () => {
     const text = readFileSync(join(ROOT, 'examples/gcp/node.yaml'), 'utf8')
     const { backends } = parseConfig('node.yaml', text).config
