@@ -1,12 +1,12 @@
 /** Owns abuse of the process itself: debuggers, signals, flags, configurations (T24, T28). */
 import { once } from 'node:events'
 import { spawn } from 'node:child_process'
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { openingFlag } from '../../src/commands/memory-guard.ts'
 import { sopsNode, sopsVolume, type SopsNode } from '../support/sops-node.ts'
-import { serveProcess, SHIPPED_FLAGS, type ServeProcess } from '../support/serve-process.ts'
+import { listeningPorts, serveProcess, SHIPPED_FLAGS, type ServeProcess } from '../support/serve-process.ts'
 
 let here: SopsNode
 let served: ServeProcess
@@ -30,32 +30,6 @@ async function refusal(
   )
 }
 
-/** Inodes of the sockets that a process holds. */
-function socketsOf(pid: number): Set<string> {
-  const links = readdirSync(`/proc/${pid}/fd`).flatMap((fd) => readLink(`/proc/${pid}/fd/${fd}`))
-  return new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []))
-}
-
-function readLink(path: string): string[] {
-  try {
-    return [readlinkSync(path)]
-  } catch {
-    return []
-  }
-}
-
-/** Ports on which a process listens. */
-function listening(pid: number): number[] {
-  const own = socketsOf(pid)
-  return ['tcp', 'tcp6'].flatMap((family) => {
-    const lines = readFileSync(`/proc/${pid}/net/${family}`, 'utf8').trim().split('\n').slice(1)
-    return lines.flatMap((line) => {
-      const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/)
-      return state === '0A' && own.has(inode) ? [Number.parseInt(local.split(':')[1] ?? '', 16)] : []
-    })
-  })
-}
-
 describe('T24 memory of the process', () => {
   it('T24 the image and the manifest start it so that no signal opens a debugger', () => {
     const manifest = readFileSync(join(import.meta.dirname, '../../daemonset/keyferry.yaml'), 'utf8')
@@ -74,23 +48,23 @@ describe('T24 memory of the process', () => {
     const other = await sopsNode()
     here.afterwards(() => other.close())
     const shipped = await other.serve()
-    const before = listening(shipped.pid)
+    const before = listeningPorts(shipped.pid)
     process.kill(shipped.pid, 'SIGUSR1')
     expect(await shipped.metrics()).toContain('keyferry_mounts_running 0')
-    expect(listening(shipped.pid)).toEqual(before)
+    expect(listeningPorts(shipped.pid)).toEqual(before)
     await shipped.stop()
     expect(shipped.output()).not.toContain('Debugger listening')
   })
 
   it('T24 SIGUSR1 opens no port and ends nothing without those flags either', async () => {
-    const before = listening(served.pid)
+    const before = listeningPorts(served.pid)
     expect(before).toHaveLength(1) // the admin address
     process.kill(served.pid, 'SIGUSR1')
     await served.line('SIGUSR1 ignored')
     process.kill(served.pid, 'SIGUSR1')
     const node = await here.node({ root: join(here.directory, 'kubelet-usr1') })
     expect(await node.publish(sopsVolume({ sopsFile: 'shop/db.yaml' }))).toMatchObject({ code: 'OK' })
-    expect(listening(served.pid)).toEqual(before)
+    expect(listeningPorts(served.pid)).toEqual(before)
     expect(served.output()).not.toContain('Debugger listening')
   })
 

@@ -1,7 +1,5 @@
 /** Owns `keyferry serve` as a real process of the shipped bundle: started, read, ended by its pid. */
-import { once } from 'node:events'
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { existsSync, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startProcess, type RunningProcess } from '../../src/driver/faults.ts'
@@ -48,15 +46,13 @@ function entryPoint(): string[] {
 export async function serveProcess(options: ServeOptions): Promise<ServeProcess> {
   refuseStaleBundle()
   const { config, flags = [], nodeFlags = SHIPPED_FLAGS, env = {} } = options
-  // A port of our own choice: with the level `warn` no line of the log would name one.
-  const admin = `127.0.0.1:${await freePort()}`
   const started = await startProcess(
     process.execPath,
-    [...nodeFlags, bundle, 'serve', '--config', config, '--admin-address', admin, ...flags],
+    [...nodeFlags, bundle, 'serve', '--config', config, '--admin-address', '127.0.0.1:0', ...flags],
     undefined,
     { PATH: process.env['PATH'], ...env },
   )
-  await readiness(started, admin)
+  const admin = await adminAddress(started)
   const metrics = async (): Promise<string> => (await fetch(`http://${admin}/metrics`)).text()
   return {
     pid: started.pid,
@@ -72,27 +68,58 @@ export async function serveProcess(options: ServeOptions): Promise<ServeProcess>
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function readiness(started: RunningProcess, admin: string): Promise<void> {
-  let over = false
-  void started.ended.then(() => (over = true))
-  for (;;) {
-    const ready = await fetch(`http://${admin}/readyz`).then(
-      ({ ok }) => ok,
-      () => false,
-    )
-    if (ready) return
-    if (over) throw new Error(`keyferry serve ended before it was ready:\n${started.lines.join('\n')}`)
+/** Waits until the process answers that it is ready; with the level `warn` no line of the log would say so. */
+async function adminAddress(started: RunningProcess): Promise<string> {
+  const state = { over: false }
+  void started.ended.then(() => (state.over = true))
+  while (!state.over) {
+    const [port] = listeningPorts(started.pid)
+    const address = `127.0.0.1:${port}`
+    const ready =
+      port !== undefined &&
+      (await fetch(`http://${address}/readyz`).then(
+        ({ ok }) => ok,
+        () => false,
+      ))
+    if (ready) return address
     await sleep(10)
   }
+  throw new Error(`keyferry serve ended before it was ready:\n${started.lines.join('\n')}`)
+}
+
+/** Inodes of the sockets that a process holds. */
+function socketsOf(pid: number): Set<string> {
+  const links = readdirSync(`/proc/${pid}/fd`).flatMap((fd) => readLink(`/proc/${pid}/fd/${fd}`))
+  return new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []))
+}
+
+function readLink(path: string): string[] {
+  try {
+    return [readlinkSync(path)]
+  } catch {
+    return []
+  }
+}
+
+/** TCP ports on which a process listens; none when it has ended. */
+export function listeningPorts(pid: number): number[] {
+  try {
+    return portsOf(pid)
+  } catch (error) {
+    if (['ENOENT', 'ESRCH', 'EINVAL'].includes(String((error as NodeJS.ErrnoException).code))) return []
+    throw error
+  }
+}
+
+function portsOf(pid: number): number[] {
+  const own = socketsOf(pid)
+  return ['tcp', 'tcp6'].flatMap((family) => {
+    const lines = readFileSync(`/proc/${pid}/net/${family}`, 'utf8').trim().split('\n').slice(1)
+    return lines.flatMap((line) => {
+      const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/)
+      return state === '0A' && own.has(inode) ? [Number.parseInt(local.split(':')[1] ?? '', 16)] : []
+    })
+  })
 }
 
 /** A test of yesterday's bundle would prove nothing about today's sources. */
