@@ -15,6 +15,15 @@ describe('the configuration file', () => {
     })
   })
 
+  it('reads policy rules: the identity of a rule is the pod’s unless it says otherwise', () => {
+    const { policy } = parseConfig('c.yaml', "policy: {allow: [{addresses: ['*.example.org']}]}").config
+    expect(policy).toEqual({
+      profile: 'compat',
+      allow: [{ identity: 'pod', addresses: ['*.example.org'] }],
+      verifyParameters: 'off',
+    })
+  })
+
   it('reads durations and sizes with their units', () => {
     const { config } = parseConfig(
       'c.yaml',
@@ -41,6 +50,30 @@ describe('the configuration file', () => {
     ['limits:\n  running: 0', 'c.yaml:2:12: limits.running invalid value: Expected >=1 but received 0'],
     ['admin: {address: nope}', 'c.yaml:1:18: admin.address is not HOST:PORT or off'],
     ['kubernetes: {foo: 1}', 'c.yaml:1:19: kubernetes.foo is not a known key'],
+    [
+      'policy:\n  profile: strict',
+      'c.yaml:2:12: policy.profile invalid type: Expected ("compat" | "hardened") but received "strict"',
+    ],
+    [
+      'policy:\n  allow:\n    - {namespace: shop}',
+      'c.yaml:3:19: policy.allow.0.namespace is not a known key',
+    ],
+    [
+      'policy:\n  allow:\n    - identity: node\n    - namespaces: [shop]',
+      'c.yaml:4:7: policy.allow.1 is not a rule that allows anything; give it identity: node, addresses, or both',
+    ],
+    [
+      'policy: {allow: [{identity: node, namespaces: []}]}',
+      'c.yaml:1:47: policy.allow.0.namespaces is not a list with patterns; leave the key out to mean any',
+    ],
+    [
+      'policy: {allow: [{addresses: [a.test, "https://b.test"]}]}',
+      'c.yaml:1:39: policy.allow.0.addresses.1 is not a host pattern such as *.example.org or vault:8200',
+    ],
+    [
+      'policy: {verifyParameters: true}',
+      'c.yaml:1:28: policy.verifyParameters invalid type: Expected ("off" | "spc") but received true',
+    ],
     ['- a', 'c.yaml:1:1: the configuration must be a mapping, not a list'],
     ['sockets: {}\nsockets: {}\n', 'c.yaml:2:1: Map keys must be unique'],
   ])('T28 %j stops with file, line and reason', (text, message) => {

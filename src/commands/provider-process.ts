@@ -80,7 +80,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     random: Math.random,
   })
   const verifyParameters = parameterCheck(loaded, reads)
-  const policy = { profile: config.policy.profile, hash: policyHash(config.policy) }
+  const policy = { hash: policyHash(config.policy), profile: config.policy.profile }
   meter.gauge('keyferry_policy_info', 1, policy)
   const versionKey = await placed(loaded, () =>
     loadVersionKey({ file: config.node.versionKeyFile, stateDir: config.node.stateDir, log }),

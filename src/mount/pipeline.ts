@@ -134,7 +134,9 @@ async function checkPolicy(
   const warnings = new Set<string>()
   for (const { source, object } of plan.outputs) {
     const addresses = await options.addresses(source)
-    const keys = (await options.keys?.(source)) ?? []
+    // Most fetches need no rule, and a warm mount should not pay for what only rules look at.
+    const needsRule = source.identity === 'node' || addresses.length > 0
+    const keys = needsRule ? ((await options.keys?.(source)) ?? []) : []
     const answer = options.policy({ pod, provider, source, addresses, keys })
     if (answer.allowed) {
       marks.push(answer.marks)

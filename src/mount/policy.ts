@@ -10,7 +10,10 @@ export interface PolicyQuestion {
   readonly source: Source
   /** Host names or URLs that the class, not the operator, chose for this fetch. */
   readonly addresses: readonly string[]
-  /** What the store is asked for: {@link import('../providers/adapter.ts').Backend.keys}. */
+  /**
+   * What the store is asked for: {@link import('../providers/adapter.ts').Backend.keys}. May be left empty
+   * where only the pod's identity is used, at nobody's address: no rule is looked at then.
+   */
   readonly keys: readonly string[]
 }
 

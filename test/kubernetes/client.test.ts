@@ -154,6 +154,17 @@ describe('reads', () => {
     expect(new URL(calls[1]?.url ?? '', 'https://x').searchParams.get('continue')).toBe('a+/=')
   })
 
+  it('gives provider and parameters of a SecretProviderClass, anew each time', async () => {
+    const spec = { provider: 'vault', parameters: { objects: '- a', n: 1 }, secretObjects: [] }
+    const { client, calls } = await cluster(json({ ...object('u1'), spec }))
+    const read = await client.secretProviderClass('shop', 'db', signal)
+    expect(read).toEqual({ provider: 'vault', parameters: new Map([['objects', '- a']]) })
+    await client.secretProviderClass('shop', 'db', signal)
+    expect(calls.map(({ url }) => url.replace(/\?$/, ''))).toEqual(
+      Array(2).fill('/apis/secrets-store.csi.x-k8s.io/v1/namespaces/shop/secretproviderclasses/db'),
+    )
+  })
+
   it('uses the token that is in the file now', async () => {
     const { client, calls, tokenFile, directory } = await cluster(json(object('u1')))
     await client.pod('shop', 'web', signal)
@@ -205,6 +216,8 @@ describe('failures', () => {
       for (const call of [
         client.serviceAccount('shop', name, signal),
         client.pod(name, 'web', signal),
+        client.secretProviderClass('shop', name, signal),
+        client.secretProviderClass(name, 'db', signal),
         client.node(name, signal),
         client.podUidsOnNode(name, signal),
       ]) {

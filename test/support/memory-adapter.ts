@@ -40,7 +40,8 @@ export interface MemoryStore {
 
 /**
  * Dialect `memory`: each line of `objects` is `path=key`, with optional `?` after the key (optional),
- * `!` (node identity) or `*` (expand into the path). `duplicates` set to `last-wins` does what it says.
+ * `!` (node identity) or `*` (expand into the path). `address` is an address that the class gives; nothing is
+ * called there. `duplicates` set to `last-wins` does what it says.
  */
 export function memoryStore(initial: Readonly<Record<string, Held>> = {}, maxBatch?: number): MemoryStore {
   const held = new Map(Object.entries(initial))
@@ -98,7 +99,8 @@ export function memoryStore(initial: Readonly<Record<string, Held>> = {}, maxBat
           settingsSchema: v.strictObject({ label: v.optional(v.string()) }),
           create: () => ({
             kind: 'memory',
-            storeSchema: v.strictObject({ name: v.string() }),
+            storeSchema: v.strictObject({ name: v.string(), address: v.optional(v.string()) }),
+            addresses: (memory) => addressOf(memory),
             ...(maxBatch !== undefined && { maxBatch }),
             ref: ({ key }) => key,
             refKey: (ref) => String(ref),
@@ -117,12 +119,18 @@ export function memoryStore(initial: Readonly<Record<string, Held>> = {}, maxBat
   return store
 }
 
+function addressOf(memory: unknown): readonly string[] {
+  const { address } = memory as { readonly address?: string }
+  return address === undefined ? [] : [address]
+}
+
 function plan(request: PlanRequest): Plan {
   const objects = request.parameters.get('objects')
   if (objects === undefined)
     throw new PlanError([
       { code: 'MEMORY_NO_OBJECTS', message: 'parameter objects is missing', remedy: 'Add it' },
     ])
+  const address = request.parameters.get('address')
   const outputs = objects
     .split('\n')
     .filter((line) => line !== '')
@@ -132,7 +140,10 @@ function plan(request: PlanRequest): Plan {
       const marks = rest.slice(key.length)
       const source = {
         backend: 'memory',
-        store: { name: request.parameters.get('store') ?? 'default' },
+        store: {
+          name: request.parameters.get('store') ?? 'default',
+          ...(address !== undefined && { address }),
+        },
         identity: marks.includes('!') ? ('node' as const) : ('pod' as const),
         ref: key,
       }

@@ -14,6 +14,7 @@ const RECORD: AuditRecord = {
   object: 'a',
   files: ['a'],
   version: '1',
+  marks: [],
   outcome: 'delivered',
   kind: undefined,
   code: undefined,
