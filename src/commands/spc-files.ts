@@ -85,7 +85,7 @@ export function inspectSpcs(file: string, text: string): SpcReading {
   const faults: SpcFault[] = []
   let count = 0
   for (const document of parseAllDocuments(text, { lineCounter: source.lines, logLevel: 'error' })) {
-    faults.push(...document.errors.map((error) => yamlFault(source, error)))
+    faults.push(...yamlFaults(source, document))
     if (document.errors.length > 0) continue
     for (const map of spcsOf(document)) {
       const reading: Reading = { file, source, document, faults: [] }
@@ -101,6 +101,19 @@ export function inspectSpcs(file: string, text: string): SpcReading {
     }
   }
   return { count, classes, faults }
+}
+
+/** One fault of YAML makes more of its own: most lines that are told of a document. */
+const MAX_YAML_FAULTS = 5
+
+function yamlFaults(source: SourceText, { errors }: Document): SpcFault[] {
+  const byLine = new Map(
+    errors.toReversed().map((error) => [placeAt(source, error.pos[0]).line, error] as const),
+  )
+  return [...byLine.values()]
+    .toReversed()
+    .slice(0, MAX_YAML_FAULTS)
+    .map((error) => yamlFault(source, error))
 }
 
 function yamlFault(source: SourceText, error: { message: string; pos: readonly [number, number] }): SpcFault {

@@ -78,8 +78,9 @@ function faultOf(spc: SpcFile, { code, message, remedy, parameter, line, column 
 
 /** Of a line without a column, the first character that is no indentation. */
 function firstOnLine(spc: SpcFile, parameter: string | undefined, line: number, place: Place): Place {
-  const text = parameter === undefined ? undefined : spc.parameters[parameter]?.split('\n')[line - 1]
-  if (parameter === undefined || text === undefined) return place
+  if (parameter === undefined || !Object.hasOwn(spc.parameters, parameter)) return place
+  const text = spc.parameters[parameter]?.split('\n')[line - 1]
+  if (text === undefined) return place
   return spc.places.inside(parameter, { line, column: text.length - text.trimStart().length + 1 })
 }
 
@@ -112,7 +113,7 @@ function unmatched(spc: SpcFile, plan: Plan): Finding[] {
         severity: 'fault',
         code: 'SECRET_OBJECT_NO_FILE',
         message: `secretObjects: objectName "${objectName}" is no file of this volume, so the driver cannot copy it into a Secret`,
-        remedy: meant === undefined ? `The files are ${listed(files)}` : `Is "${meant}" meant`,
+        remedy: meant === undefined ? `The files are ${listed(files)}` : `Is "${meant}" meant?`,
       },
     ]
   })
@@ -135,7 +136,7 @@ function findingAt(spc: SpcFile, { line, column }: Place) {
  * the message quotes too, else the parameter that it names, else all of them.
  */
 function placeOfMention(spc: SpcFile, message: string, parameter?: string): Place {
-  const names = parameter === undefined ? Object.keys(spc.parameters) : [parameter]
+  const names = Object.keys(spc.parameters).filter((name) => name === (parameter ?? name))
   for (const quoted of message.split('"').filter((_, index) => index % 2 === 1)) {
     for (const name of names) {
       const text = spc.parameters[name] ?? ''

@@ -30,8 +30,11 @@ export function faultsOf({ findings }: LintResult): readonly Finding[] {
 
 /** The message and what to do about it, on one line; classes can hold anything, control characters too. */
 export function adviceOf({ message, remedy }: Finding): string {
-  const advice = remedy === undefined ? message : `${message}. ${remedy}`
-  return printable(advice.endsWith('.') ? advice : `${advice}.`)
+  return printable([message, ...(remedy === undefined ? [] : [remedy])].map(sentence).join(' '))
+}
+
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`
 }
 
 export function printable(text: string): string {
