@@ -20,29 +20,45 @@ const DEFAULT_MODE = 0o644
 export async function checkSpc(spc: SpcFile, options: CheckOptions): Promise<readonly Finding[]> {
   if (!options.providers.includes(spc.provider)) return [unknownProvider(spc, options.providers)]
   const dialect = await options.dialect(spc.provider)
-  try {
-    const plan = checkedPlan(planOf(spc, dialect), options.limits)
-    return [...(plan.warnings ?? []).map((warning) => warningOf(spc, warning)), ...unmatched(spc, plan)]
-  } catch (error) {
-    if (!(error instanceof PlanError)) throw error
-    return error.problems.map((problem) => faultOf(spc, problem))
-  }
+  const { nodePublishKeys: keys = [] } = dialect.needs
+  const bare = planned(spc, dialect, [], options.limits)
+  const found =
+    keys.length > 0 && bare.plan === undefined ? planned(spc, dialect, keys, options.limits) : bare
+  const faults = found.problems.map((problem) => faultOf(spc, problem))
+  const same = new Set(faults.map(({ code, message }) => `${code} ${message}`))
+  // What the Secret of a volume can mend is no fault of the class.
+  const mended = bare.problems
+    .filter(({ code, message }) => !same.has(`${code} ${message}`))
+    .map((problem) => ({ ...faultOf(spc, problem), severity: 'warning' as const }))
+  const warnings = (found.plan?.warnings ?? []).map((warning) => warningOf(spc, warning))
+  return [...faults, ...mended, ...warnings, ...(found.plan ? unmatched(spc, found.plan) : [])]
 }
 
-/** Any pod of the class's namespace: what a plan makes of the pod's name is no fault of the class. */
-function planOf(spc: SpcFile, dialect: Dialect): Plan {
-  return dialect.plan({
-    pod: {
-      name: 'pod',
-      namespace: spc.namespace ?? 'default',
-      uid: '00000000-0000-0000-0000-000000000000',
-      serviceAccount: 'default',
-    },
-    parameters: new Map(Object.entries(spc.parameters)),
-    nodePublishKeys: new Set(),
-    defaultMode: DEFAULT_MODE,
-    provider: spc.provider,
-  })
+interface Planned {
+  readonly plan?: Plan
+  readonly problems: readonly Problem[]
+}
+
+/** The server's plan for any pod of the class's namespace: what a plan makes of a pod's name is no fault of the class. */
+function planned(spc: SpcFile, dialect: Dialect, keys: readonly string[], limits: PlanLimits): Planned {
+  try {
+    const plan = dialect.plan({
+      pod: {
+        name: 'pod',
+        namespace: spc.namespace ?? 'default',
+        uid: '00000000-0000-0000-0000-000000000000',
+        serviceAccount: 'default',
+      },
+      parameters: new Map(Object.entries(spc.parameters)),
+      nodePublishKeys: new Set(keys),
+      defaultMode: DEFAULT_MODE,
+      provider: spc.provider,
+    })
+    return { plan: checkedPlan(plan, limits), problems: [] }
+  } catch (error) {
+    if (error instanceof PlanError) return { problems: error.problems }
+    throw error
+  }
 }
 
 function unknownProvider(spc: SpcFile, providers: readonly string[]): Finding {
