@@ -1,5 +1,5 @@
 /** Owns the command line: argv → one command, imported when it is called. */
-import { Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError, Option } from 'commander'
 import { LOG_LEVELS } from './telemetry/log.ts'
 import { VERSION } from './version.ts'
 
@@ -7,10 +7,13 @@ import { VERSION } from './version.ts'
 const WRONG_USE = 2
 const FAILED = 1
 
+const SHELLS = ['bash', 'zsh', 'fish']
+
 const EXAMPLES = `
 Try it on this machine, without a cluster:
   keyferry quickstart                      a store, a server, a pod's volume, in ten seconds
   keyferry mount -f spc.yaml --service-account web --identity my.agekey --target ./out
+  keyferry lint spc.yaml                   every fault of a SecretProviderClass, before it is applied
   keyferry secret --help                   write encrypted documents
 
 Run it on a node:
@@ -26,6 +29,23 @@ driver that checks, writes and links them as the driver does. What a pod would f
   keyferry mount -f spc.yaml --target ./out --token vault=./token.jwt --json
 
 Exit codes: 0 every class was mounted, 1 one was not, 2 wrong use or broken configuration.`
+
+const LINT_HELP = `
+The classes are planned as the server plans them, without a store, a cluster or a network: every fault of every
+class is told with its file, line and column. Parameters that a pod adds by volumeAttributes are not seen.
+
+  keyferry lint spc.yaml                             one file
+  keyferry lint examples/bad/*.yaml                  several; other kinds of objects in them are passed over
+  helm template ./chart | keyferry lint -            what Helm or Kustomize renders
+  keyferry lint --sarif k8s/*.yaml > lint.sarif      for a code host's annotations
+  keyferry lint --config node.yaml spc.yaml          with the adapters, sockets and limits of your nodes
+
+Exit codes: 0 no fault (there may be warnings), 1 faults, 2 wrong use or broken configuration.`
+
+const COMPLETION_HELP = `
+  source <(keyferry completion bash)       in ~/.bashrc
+  source <(keyferry completion zsh)        in ~/.zshrc, after compinit
+  keyferry completion fish | source        in ~/.config/fish/config.fish`
 
 function list(value: string, previous: readonly string[] = []): string[] {
   return [...previous, value]
@@ -83,6 +103,20 @@ async function program(): Promise<Command> {
     })
 
   root
+    .command('lint')
+    .description('check SecretProviderClass files of every provider, offline')
+    .argument('<file...>', 'YAML files; - is the standard input')
+    .option('--config <file>', 'configuration file, as for serve')
+    .option('--json', 'print JSON')
+    .addOption(new Option('--sarif', 'print SARIF 2.1.0').conflicts(['json', 'quiet']))
+    .option('--quiet', 'faults only; nothing where there is none')
+    .addHelpText('after', LINT_HELP)
+    .action(async (files, flags) => {
+      const { lint } = await import('./commands/lint.ts')
+      if (!(await lint(files, flags))) process.exitCode = FAILED
+    })
+
+  root
     .command('quickstart')
     .description('see it work on this machine: a store, a server, a pod and its volume')
     .action(async () => {
@@ -91,7 +125,8 @@ async function program(): Promise<Command> {
     })
 
   // Its verbs are many: they are imported only when one is asked for.
-  const secret = process.argv[2] === 'secret' && (await import('./commands/secret.ts')).secretCommand()
+  const verbs = ['secret', 'completion'].includes(process.argv[2] ?? '')
+  const secret = verbs && (await import('./commands/secret.ts')).secretCommand()
   root.addCommand(secret || new Command('secret').summary('write encrypted secrets'))
 
   root
@@ -101,6 +136,16 @@ async function program(): Promise<Command> {
     .action(({ json }: { json?: boolean }) => {
       const text = json ? JSON.stringify({ version: VERSION, node: process.versions.node }) : VERSION
       process.stdout.write(`${text}\n`)
+    })
+
+  root
+    .command('completion')
+    .description('print a completion script for your shell')
+    .addArgument(new Argument('<shell>').choices(SHELLS))
+    .addHelpText('after', COMPLETION_HELP)
+    .action(async (shell) => {
+      const { completionScript } = await import('./commands/completion.ts')
+      process.stdout.write(completionScript(root, shell))
     })
 
   return root

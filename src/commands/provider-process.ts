@@ -10,7 +10,14 @@ import { createParameterCheck, type ParameterCheck } from '../mount/verify-param
 import { loadVersionKey } from '../mount/version-key.ts'
 import { createPodWatch } from '../kubernetes/pod-watch.ts'
 import { createHttpClient } from '../net/client.ts'
-import { BUILT_IN, createRegistry, outOfTree, SettingsError, type Registry } from '../providers/registry.ts'
+import {
+  BUILT_IN,
+  createRegistry,
+  outOfTree,
+  SettingsError,
+  type Registry,
+  type RegistryOptions,
+} from '../providers/registry.ts'
 import { DEFAULT_ADMISSION } from '../server/admission.ts'
 import { startServer, type RunningServer, type ServerLimits, type ServerOptions } from '../server/server.ts'
 import type { Audit } from '../telemetry/audit.ts'
@@ -52,20 +59,8 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     reads.client && reads.nodeName !== undefined
       ? createPodWatch({ client: reads.client, node: reads.nodeName, log })
       : undefined
-  const registry = await placed(loaded, async () => {
-    const added = await outOfTree(config.adapters, (specifier) => import(specifier))
-    const made = createRegistry({
-      entries: [...BUILT_IN, ...added],
-      settings: config.backends,
-      log,
-      http,
-      env: options.env,
-      meter,
-      pods,
-    })
-    await made.check()
-    return made
-  })
+  const registry = await loadRegistry(loaded, { log, http, env: options.env, meter, pods })
+  await placed(loaded, () => registry.check())
   const names = providerNames(loaded, registry)
   const resolver = createResolver({
     backend: (kind) => registry.backend(kind),
@@ -145,6 +140,17 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   }
 }
 
+/** Every adapter, built in or configured; their backends are made when they are used. @throws ConfigError */
+export async function loadRegistry(
+  loaded: LoadedConfig,
+  context: Omit<RegistryOptions, 'entries' | 'settings'>,
+): Promise<Registry> {
+  return placed(loaded, async () => {
+    const added = await outOfTree(loaded.config.adapters, (specifier) => import(specifier))
+    return createRegistry({ entries: [...BUILT_IN, ...added], settings: loaded.config.backends, ...context })
+  })
+}
+
 /** A namespace may hold three quarters of the slots, so that one whose store hangs leaves room for others (T18). */
 const NAMESPACE_SHARE = 0.75
 
@@ -163,7 +169,7 @@ export function serverLimits({ limits }: Config): Partial<ServerLimits> {
 }
 
 /** The socket names to serve: all there are, or those the configuration lists. */
-function providerNames({ config, fault }: LoadedConfig, registry: Registry): readonly string[] {
+export function providerNames({ config, fault }: LoadedConfig, registry: Registry): readonly string[] {
   const wanted = config.sockets.dialects ?? registry.providers
   for (const [index, name] of wanted.entries()) {
     if (!registry.providers.includes(name)) {

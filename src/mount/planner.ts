@@ -77,6 +77,13 @@ export interface PlanLimits {
   readonly maxOutputs: number
 }
 
+/** The plan, whose outputs can all be in one volume. @throws PlanError with every fault of them */
+export function checkedPlan(plan: Plan, limits: PlanLimits): Plan {
+  const problems = planProblems(plan, limits)
+  if (problems.length > 0) throw new PlanError(problems)
+  return plan
+}
+
 /** Gives the plan of a request. @throws MountFailure with every fault of the SPC. */
 export type Planner = (dialect: Dialect, request: MountRequest, provider: string) => Plan
 
@@ -92,9 +99,7 @@ export function createPlanner(limits: PlanLimits): Planner {
         defaultMode: request.defaultMode,
         provider,
       })
-      const problems = planProblems(plan, limits)
-      if (problems.length > 0) throw new PlanError(problems)
-      return plan
+      return checkedPlan(plan, limits)
     } catch (error) {
       if (error instanceof PlanError) throw MountFailure.ofProblems(error.problems)
       throw error

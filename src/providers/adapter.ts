@@ -237,6 +237,8 @@ export interface Needs {
   readonly nodeLabels?: readonly string[]
   /** Whether the node-publish Secret may be read. */
   readonly nodePublishSecret?: boolean
+  /** Keys with which that Secret makes a plan possible; a class is checked offline as if they were there. */
+  readonly nodePublishKeys?: readonly string[]
 }
 
 /** The parameter language behind one `spec.provider` name. */

@@ -30,6 +30,7 @@ export const dialect: Dialect = {
     audiences: [EXCHANGE_AUDIENCE, BINDING_AUDIENCE],
     annotations: [CLIENT_ID_ANNOTATION, TENANT_ANNOTATION],
     nodePublishSecret: true,
+    nodePublishKeys: ['clientid', 'clientsecret'],
   },
   plan,
 }

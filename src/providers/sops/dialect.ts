@@ -8,6 +8,7 @@ import {
   type Problem,
   type Source,
 } from '../adapter.ts'
+import { nearMiss } from '../../formats/near-miss.ts'
 import { strictBase64 } from './encodings.ts'
 import { quoted } from './errors.ts'
 import { parseObjects, type ObjectEntry } from './objects.ts'
@@ -152,21 +153,6 @@ function expandedOutputs(
   ]
 }
 
-/** Edits between two short words, counted up to a bound. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j += 1) {
-      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(swap, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row[b.length] ?? 0
-}
-
-const MAX_SLIP = 2
 /** Most names that are compared: a SecretProviderClass can carry tens of thousands (threat model T17). */
 const MAX_COMPARED = 100
 
@@ -174,8 +160,8 @@ const MAX_COMPARED = 100
 function misspelt(parameters: ReadonlyMap<string, string>): readonly string[] {
   const names = Array.from(parameters.keys()).slice(0, MAX_COMPARED)
   return names.flatMap((name) => {
-    if (PARAMETERS.includes(name) || name.includes('/') || name.length > 32) return []
-    const meant = PARAMETERS.find((known) => distance(name.toLowerCase(), known.toLowerCase()) <= MAX_SLIP)
+    if (PARAMETERS.includes(name) || name.includes('/')) return []
+    const meant = nearMiss(name, PARAMETERS)
     return meant === undefined
       ? []
       : [`parameter ${quoted(name)} is unknown and ignored; is "${meant}" meant?`]
