@@ -32,7 +32,7 @@ export function keyVaultBackend(context: BackendContext): Backend<AzureStore, Va
     storeSchema,
     ref: refOfItem,
     refKey,
-    addresses: (store) => addressesOf(environment, store),
+    keys: (store, ref) => [`${store.vault.toLowerCase()}/${ref.type}/${ref.name}`],
     resolve: async (store, refs, host) => {
       const cloud = cloudOf(environment, store)
       const origin = originOf(store, cloud.suffix)
@@ -56,16 +56,6 @@ const cloudOf = (environment: AzureEnvironment, store: AzureStore) =>
 /** Lower case, as in every URL; the vault's own ids are so too. */
 const originOf = (store: AzureStore, suffix: string): string =>
   `https://${store.vault.toLowerCase()}.${suffix}`
-
-/** The vault; none where the cloud cannot be found, which the fetch will say. */
-function addressesOf(environment: AzureEnvironment, store: AzureStore): readonly string[] {
-  try {
-    return [originOf(store, cloudOf(environment, store).suffix)]
-  } catch (error) {
-    if (error instanceof BackendError) return []
-    throw error
-  }
-}
 
 /** @throws PlanError */
 function refOfItem(item: RefItem): VaultRef {

@@ -44,7 +44,7 @@ export function parameterManagerBackend(context: BackendContext): Backend {
     storeSchema,
     ref: (item) => refOfItem(item, 'parameters'),
     refKey: (ref) => JSON.stringify(Object.values(refOf(ref))),
-    addresses: (store, ref) => [urlOf(resourceOf(store as GcpStore, refOf(ref), 'parameter'))],
+    keys: (store, ref) => [resourceOf(store as GcpStore, refOf(ref), 'parameter').name],
     resolve: (store, refs, host) =>
       fetchRefs({ kind: 'parameter', credentials, fetch }, store as GcpStore, refs.map<GcpRef>(refOf), host),
   }

@@ -38,7 +38,7 @@ export function secretManagerBackend(context: BackendContext): Backend {
     storeSchema,
     ref: (item) => refOfItem(item, 'secrets'),
     refKey: (ref) => JSON.stringify(Object.values(refOf(ref))),
-    addresses: (store, ref) => [urlOf(resourceOf(store as GcpStore, refOf(ref), 'secret'))],
+    keys: (store, ref) => [resourceOf(store as GcpStore, refOf(ref), 'secret').name],
     resolve: (store, refs, host) =>
       fetchRefs({ kind: 'secret', credentials, fetch }, store as GcpStore, refs.map<GcpRef>(refOf), host),
   }

@@ -138,7 +138,5 @@ test('the keyferry dialect’s items: type, format and version', () => {
   ]) {
     expect(() => backend.ref(bad)).toThrow('INVALID_PARAMETER')
   }
-  expect(backend.addresses?.({ vault: 'Shop' }, { type: 'secret', name: 'a' })).toEqual([
-    'https://shop.vault.azure.net',
-  ])
+  expect(backend.keys?.({ vault: 'Shop' }, { type: 'secret', name: 'a' })).toEqual(['shop/secret/a'])
 })

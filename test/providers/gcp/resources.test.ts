@@ -107,36 +107,18 @@ describe('refs of provider: keyferry', () => {
   const store = { project: 'acme-prod', location: 'europe-west3' }
 
   it.each([
-    [
-      { key: 'db' },
-      {},
-      'https://secretmanager.europe-west3.rep.googleapis.com/v1/projects/acme-prod/locations/europe-west3/secrets/db/versions/latest:access',
-    ],
-    [
-      { key: 'db', version: '7' },
-      { location: 'global' },
-      'https://secretmanager.googleapis.com/v1/projects/acme-prod/secrets/db/versions/7:access',
-    ],
-    [
-      { key: 'projects/other/secrets/db', version: '7' },
-      {},
-      'https://secretmanager.googleapis.com/v1/projects/other/secrets/db/versions/7:access',
-    ],
-    [
-      { key: 'projects/other/secrets/db/versions/1' },
-      {},
-      'https://secretmanager.googleapis.com/v1/projects/other/secrets/db/versions/1:access',
-    ],
-  ])('%j of the store and %j is fetched from %s', (item, more, url) => {
-    expect(secrets.addresses?.({ ...store, ...more }, secrets.ref(item))).toEqual([url])
+    [{ key: 'db' }, {}, 'projects/acme-prod/locations/europe-west3/secrets/db/versions/latest'],
+    [{ key: 'db', version: '7' }, { location: 'global' }, 'projects/acme-prod/secrets/db/versions/7'],
+    [{ key: 'projects/other/secrets/db', version: '7' }, {}, 'projects/other/secrets/db/versions/7'],
+    [{ key: 'projects/other/secrets/db/versions/1' }, {}, 'projects/other/secrets/db/versions/1'],
+  ])('%j of the store and %j is the resource %s', (item, more, url) => {
+    expect(secrets.keys?.({ ...store, ...more }, secrets.ref(item))).toEqual([url])
   })
 
   it('a parameter needs its version', () => {
-    expect(parameters.addresses?.({ project: 'p' }, parameters.ref({ key: 'web', version: 'blue' }))).toEqual(
-      [
-        'https://parametermanager.googleapis.com/v1/projects/p/locations/global/parameters/web/versions/blue:render',
-      ],
-    )
+    expect(parameters.keys?.({ project: 'p' }, parameters.ref({ key: 'web', version: 'blue' }))).toEqual([
+      'projects/p/locations/global/parameters/web/versions/blue',
+    ])
     expect(() => parameters.ref({ key: 'web' })).toThrow(PlanError)
   })
 
@@ -146,9 +128,9 @@ describe('refs of provider: keyferry', () => {
   })
 
   it('a name without a project, and one of the other kind, cannot be fetched', () => {
-    expect(() => secrets.addresses?.({}, secrets.ref({ key: 'db' }))).toThrow('names no project')
+    expect(() => secrets.keys?.({}, secrets.ref({ key: 'db' }))).toThrow('names no project')
     const parameter = secrets.ref({ key: 'projects/p/locations/global/parameters/q', version: 'v' })
-    expect(() => secrets.addresses?.({}, parameter)).toThrow('is a parameter, not a secret')
+    expect(() => secrets.keys?.({}, parameter)).toThrow('is a parameter, not a secret')
   })
 
   it('refs that differ have keys that differ', () => {
