@@ -146,6 +146,21 @@ describe('places', () => {
     ])
   })
 
+  it('are those of the entry in a list of texts, as Azure writes it', async () => {
+    const head = '    keyvaultName: shop\n    tenantID: t\n    clientID: c\n    objects: |\n'
+    const entries = `
+      array:
+        - |
+          objectName: a
+          objectType: secret
+        - |
+          objectName: b
+          objectType: secrets`
+    expect(brief(await findings(spc('azure', `  parameters:\n${head}${entries}`)))).toEqual([
+      '16:9 AZURE_OBJECT',
+    ])
+  })
+
   it('are found by the object that a message speaks of where the planner has none', async () => {
     const objects =
       '    objects: |\n      - { objectName: db-2, path: /b }\n      - { objectName: db, path: /a }\n      - { objectName: db, path: /c }'

@@ -38,13 +38,16 @@ export const dialect: Dialect = {
 function plan(request: PlanRequest): Plan {
   const problems: Problem[] = []
   const warnings: string[] = []
-  const report: Report = (code, message, remedy) => {
-    problems.push({ code, message, ...(remedy === undefined ? {} : { remedy }) })
+  const given = request.parameters.get('objects') ?? ''
+  const skipped = given.slice(0, given.length - given.trimStart().length).split('\n').length - 1
+  const report: Report = (code, message, remedy, line) => {
+    const place = line === undefined ? {} : { parameter: 'objects', line: line + skipped }
+    problems.push({ code, message, ...(remedy === undefined ? {} : { remedy }), ...place })
   }
   const warn = (warning: string): void => void warnings.push(warning)
   const settings = spcSettings(request, report, warn)
   const objects = checkedObjects(
-    request.parameters.get('objects')?.trim() ?? '',
+    given.trim(),
     { defaultMode: request.defaultMode, ...settings },
     report,
     warn,

@@ -8,6 +8,7 @@ import {
   goString,
   goStruct,
   goYamlErrorText,
+  located,
   type Decoded,
   type GoDecoder,
 } from '../../formats/go-yaml.ts'
@@ -62,11 +63,11 @@ const element: GoDecoder<string | RawObject> = {
   decode: (node, decoding) =>
     node.kind === 'map' ? vaultObject.decode(node, decoding) : goString.decode(node, decoding),
 }
-const elements = goSlice(element)
+const elements = goSlice(located(element))
 const withArray = goStruct('types.StringArray', { array: elements })
 
 /** A mapping with the key `array`, or the list itself. */
-const document: GoDecoder<readonly (string | RawObject)[]> = {
+const document: GoDecoder<Decoded<typeof elements>> = {
   type: 'types.StringArray',
   zero: () => [],
   decode: (node, decoding) =>
@@ -101,8 +102,8 @@ export interface ObjectOptions {
   readonly strictPermission: boolean
 }
 
-/** Takes one fault of the class. */
-export type Report = (code: string, message: string, remedy?: string) => void
+/** Takes one fault of the class; `line` is the one of `objects` in which it is, from 1. */
+export type Report = (code: string, message: string, remedy?: string, line?: number) => void
 
 /** What `objects` says. An object with a fault is left out; every fault is reported. */
 export function checkedObjects(
@@ -125,8 +126,10 @@ export function checkedObjects(
     return []
   }
   return value.flatMap((item, index) => {
-    const raw = typeof item === 'string' ? innerObject(item, index, report) : item
-    return raw === undefined ? [] : (checkedObject(trimmed(raw), options, report, warn) ?? [])
+    if (item === undefined) return []
+    const reportHere: Report = (code, message, remedy) => report(code, message, remedy, item.line)
+    const raw = typeof item.value === 'string' ? innerObject(item.value, index, reportHere) : item.value
+    return raw === undefined ? [] : (checkedObject(trimmed(raw), options, reportHere, warn) ?? [])
   })
 }
 
