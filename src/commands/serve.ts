@@ -69,7 +69,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
   const state = { ready: true }
   const admin = meter && (await openAdmin(config.admin.address, server, meter, state))
   warnAboutSwap(log, meter)
-  log.info('ready', {
+  // Written at every level: what starts us waits for this line.
+  createLogger('info').info('ready', {
     version: VERSION,
     sockets: server.paths,
     dialects: config.sockets.dialects ?? provider.registry.providers,
