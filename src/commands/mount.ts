@@ -203,10 +203,13 @@ function describe(outcome: Outcome): string {
     file.path,
   ])
   const table = columns([['MODE', 'BYTES', 'VERSION', 'FILE'], ...rows])
+  const paths = new Set(outcome.files.map((file) => file.path))
+  const others = outcome.versions.filter(({ id }) => !paths.has(id)).map((one) => [one.version, one.id])
+  const objects = others.length > 0 ? columns([['VERSION', 'OBJECT'], ...others]) : ''
   const values = outcome.files.flatMap((file) =>
     file.text === undefined ? [] : [`--- ${file.path}\n${file.text}\n`],
   )
-  return `${head} → ${outcome.target}\n${table}${values.join('')}`
+  return `${head} → ${outcome.target}\n${table}${objects}${values.join('')}`
 }
 
 function columns(rows: readonly (readonly string[])[]): string {
