@@ -12,7 +12,7 @@ export function assembleAnswer(
   rendered: readonly Rendered[],
   log: Logger,
 ): MountAnswer | MountFailure {
-  const failures = rendered.flatMap((one) => ('failure' in one ? [one.failure] : []))
+  const failures = rendered.flatMap((one) => ('failures' in one ? one.failures : []))
   const [first, ...rest] = failures
   if (first) return new MountFailure([first, ...rest])
   const named = rendered.flatMap((one, index) =>

@@ -102,7 +102,12 @@ export class MountFailure extends Error {
 function problemFailure(problem: Problem): ObjectFailure {
   const place =
     problem.line === undefined ? '' : ` (line ${problem.line} of ${problem.parameter ?? 'parameters'})`
-  return { kind: 'config', code: problem.code, message: problem.message + place, remedy: problem.remedy }
+  return {
+    kind: problem.kind ?? 'config',
+    code: problem.code,
+    message: problem.message + place,
+    remedy: problem.remedy,
+  }
 }
 
 /** Between two clauses. */

@@ -2,7 +2,7 @@
  * Owns the rules for what a volume may contain: paths, modes, collisions. Ours accept a subset of the
  * driver's (driver.md section 3), so that nothing we answer can fail while it is being written.
  */
-import type { Plan, Output, Problem } from '../providers/adapter.ts'
+import type { Gathered, Output, Plan, Problem } from '../providers/adapter.ts'
 
 const MAX_PATH_BYTES = 4096
 const MAX_SEGMENT_BYTES = 255
@@ -69,6 +69,11 @@ export function collisions(files: readonly { readonly path: string; readonly obj
   return problems
 }
 
+/** What an output is fetched from: one object, or as many as it gathers. */
+export function objectsOf(output: Output): readonly Gathered[] {
+  return output.kind === 'gather' ? output.sources : [output]
+}
+
 /** Every fault that a plan's outputs show before anything is fetched. Limits are the configuration's. */
 export function planProblems(plan: Plan, limits: { readonly maxOutputs: number }): Problem[] {
   const problems: Problem[] = []
@@ -88,7 +93,7 @@ export function planProblems(plan: Plan, limits: { readonly maxOutputs: number }
   }
   for (const output of plan.outputs) problems.push(...outputProblems(output))
   if (plan.duplicates !== 'last-wins') {
-    const files = plan.outputs.filter((output) => output.kind === 'file')
+    const files = plan.outputs.filter((output) => output.kind !== 'expand')
     problems.push(...collisions(files.filter(({ path }) => pathFault(path) === undefined)))
   }
   return problems
@@ -96,7 +101,7 @@ export function planProblems(plan: Plan, limits: { readonly maxOutputs: number }
 
 function outputProblems(output: Output): Problem[] {
   const problems: Problem[] = []
-  const path = output.kind === 'file' ? output.path : output.into
+  const path = output.kind === 'expand' ? output.into : output.path
   const fault = output.kind === 'expand' && path === '' ? undefined : pathFault(path)
   if (fault !== undefined) {
     problems.push({

@@ -6,6 +6,7 @@ import type { Meter, MetricName } from '../telemetry/metrics.ts'
 import type { MountContext, MountPipeline } from './answer.ts'
 import { assembleAnswer, wipeFiles } from './assemble-answer.ts'
 import { MountFailure, type ObjectFailure } from './errors.ts'
+import { objectsOf } from './outputs.ts'
 import { createPlanner } from './planner.ts'
 import type { Policy, PolicyMark } from './policy.ts'
 import { render } from './render.ts'
@@ -91,10 +92,15 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
         reportRefusal(options, request, context, error, options.now() - started)
       throw error
     })
-    const sources = plan.outputs.map((output) => output.source)
+    const sources = plan.outputs.flatMap((output) => objectsOf(output).map(({ source }) => source))
     const caller = options.caller(request, context, dialect)
     const resolutions = await options.resolver.resolve(sources, caller)
-    const rendered = plan.outputs.map((output, index) => render(output, resolutions[index], rendering))
+    let taken = 0
+    const rendered = plan.outputs.map((output) => {
+      const { length } = objectsOf(output)
+      taken += length
+      return render(output, resolutions.slice(taken - length, taken), rendering)
+    })
     for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
     const settled = assembleAnswer(plan, rendered, options.log)
     report(options, request, context, { plan, marks, rendered, settled }, options.now() - started)
@@ -132,7 +138,7 @@ async function checkPolicy(
   const refused: ObjectFailure[] = []
   const marks: (readonly PolicyMark[])[] = []
   const warnings = new Set<string>()
-  for (const { source, object } of plan.outputs) {
+  for (const { source, object } of plan.outputs.flatMap(objectsOf)) {
     const addresses = await options.addresses(source)
     // Most fetches need no rule, and a warm mount should not pay for what only rules look at.
     const needsRule = source.identity === 'node' || addresses.length > 0

@@ -2,11 +2,12 @@
 import {
   BackendError,
   SelectError,
+  type ErrorKind,
   type ExpandOutput,
   type FileOutput,
+  type GatherOutput,
   type Output,
   type Value,
-  type ValuePart,
 } from '../providers/adapter.ts'
 import type { Provenance } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -27,47 +28,131 @@ export interface RenderOptions {
 /** Files of one output, or why there are none. */
 export type Rendered =
   | { readonly files: readonly RenderedFile[]; readonly from: Provenance; readonly omitted?: boolean }
-  | { readonly failure: ObjectFailure }
+  | { readonly failures: readonly [ObjectFailure, ...ObjectFailure[]] }
+
+/** What a failure names. */
+interface Named {
+  readonly object: string
+  readonly path?: string
+}
+
+/** One file of an expanded value. */
+interface Part {
+  readonly name: string
+  readonly bytes: Uint8Array
+  readonly version?: string | undefined
+}
 
 /** One file with the version it is reported under. */
 export interface RenderedFile extends AnswerFile {
   readonly id: string
   readonly version: string
 }
-/** Bytes of one output's files. Whatever a selector throws becomes the object's failure. */
-export function render(output: Output, resolution: Resolution | undefined, options: RenderOptions): Rendered {
-  if (resolution === undefined) return { failure: internal(output) }
-  if (resolution instanceof BackendError) {
-    const absent = resolution.kind === 'not-found' || resolution.kind === 'gone'
-    if (output.optional && absent) return { files: [], from: 'none', omitted: true }
-    return { failure: failureOf(output, resolution) }
-  }
-  const { value } = resolution
-  try {
-    const files =
+/**
+ * Bytes of one output's files, from the resolutions of its objects. Whatever a selector throws becomes
+ * the object's failure.
+ */
+export function render(output: Output, resolutions: readonly Resolution[], options: RenderOptions): Rendered {
+  if (output.kind === 'gather') return gathered(output, resolutions, options)
+  const [resolution] = resolutions
+  if (resolution === undefined) return { failures: [internal(output)] }
+  if (resolution instanceof BackendError) return absentOr(output, failureOf(output, resolution))
+  const { value, from } = resolution
+  return guarded(output, options, () => ({
+    files:
       output.kind === 'file'
         ? [fileOf(output, value, options.versionKey)]
-        : (value.parts ?? []).map((part) => partOf(output, part, value.version, options.versionKey))
-    const large = files.find((file) => file.contents.length > options.maxFileBytes)
-    if (large) {
-      const message = `the file "${large.path}" has ${large.contents.length} bytes; the limit is ${options.maxFileBytes}`
-      const remedy = 'Raise limits.fileBytes in the configuration, or split the secret'
-      return {
-        failure: { kind: 'too-large', code: 'FILE_TOO_LARGE', message, remedy, object: output.object },
-      }
+        : partsOf(output, value).map((part) => partOf(output, part, value.version, options.versionKey)),
+    from,
+  }))
+}
+
+/** A document of what its objects hold; every one that fails is named. */
+function gathered(
+  output: GatherOutput,
+  resolutions: readonly Resolution[],
+  options: RenderOptions,
+): Rendered {
+  const failures: ObjectFailure[] = []
+  const origins = new Set<Provenance>()
+  const values = output.sources.map((one, index) => {
+    const named = { ...one, path: output.path }
+    const resolution = resolutions[index]
+    const fail = (failure: ObjectFailure): undefined => {
+      if (!(one.optional && ABSENT.has(failure.kind))) failures.push(failure)
     }
-    return { files, from: resolution.from }
+    if (resolution === undefined) return fail(internal(named))
+    if (resolution instanceof BackendError) return fail(failureOf(named, resolution))
+    origins.add(resolution.from)
+    const bytes = resolution.value.bytes.reveal()
+    try {
+      return one.select ? one.select(bytes) : bytes
+    } catch (error) {
+      return fail(thrown(named, error, options.log))
+    }
+  })
+  const [first, ...rest] = failures
+  if (first) return { failures: [first, ...rest] }
+  const absent = values.every((value) => value === undefined)
+  if (absent) return { files: [], from: 'none', omitted: true }
+  return guarded(output, options, () => {
+    const contents = copyOf(output.combine(values))
+    const { path, mode } = output
+    const version = keyedDigest(options.versionKey, path, contents)
+    return { files: [{ path, mode, contents, id: path, version }], from: worst(origins) }
+  })
+}
+
+/** Runs what may throw a {@link SelectError}, and holds the files to the limit of their size. */
+function guarded(
+  output: Output,
+  options: RenderOptions,
+  make: () => { readonly files: readonly RenderedFile[]; readonly from: Provenance },
+): Rendered {
+  try {
+    const made = make()
+    const large = made.files.find((file) => file.contents.length > options.maxFileBytes)
+    if (!large) return made
+    const message = `the file "${large.path}" has ${large.contents.length} bytes; the limit is ${options.maxFileBytes}`
+    const remedy = 'Raise limits.fileBytes in the configuration, or split the secret'
+    return {
+      failures: [{ kind: 'too-large', code: 'FILE_TOO_LARGE', message, remedy, object: output.object }],
+    }
   } catch (error) {
-    if (error instanceof SelectError) {
-      if (output.optional && error.kind === 'not-found') return { files: [], from: 'none', omitted: true }
-      return { failure: failureOf(output, error) }
-    }
-    options.log.error('a selector threw something that is not a SelectError', {
-      object: output.object,
-      error: error instanceof Error ? error.name : typeof error,
-    })
-    return { failure: internal(output) }
+    const failure = thrown(output, error, options.log)
+    return error instanceof SelectError && failure.kind === 'not-found'
+      ? absentOr(output, failure)
+      : { failures: [failure] }
   }
+}
+
+/** Kinds that say: there is no such object. */
+const ABSENT: ReadonlySet<ErrorKind> = new Set<ErrorKind>(['not-found', 'gone'])
+
+function absentOr(output: Output, failure: ObjectFailure): Rendered {
+  return output.optional && ABSENT.has(failure.kind)
+    ? { files: [], from: 'none', omitted: true }
+    : { failures: [failure] }
+}
+
+/** What a document of values of different origins says of itself: the one that matters most to know. */
+function worst(origins: ReadonlySet<Provenance>): Provenance {
+  return (['stale', 'backend', 'cache'] as const).find((from) => origins.has(from)) ?? 'none'
+}
+
+function thrown(output: Named, error: unknown, log: Logger): ObjectFailure {
+  if (error instanceof SelectError) return failureOf(output, error)
+  log.error('a selector threw something that is not a SelectError', {
+    object: output.object,
+    error: error instanceof Error ? error.name : typeof error,
+  })
+  return internal(output)
+}
+
+function partsOf(output: ExpandOutput, value: Value): readonly Part[] {
+  return output.split
+    ? output.split(value.bytes.reveal())
+    : (value.parts ?? []).map(({ name, bytes, version }) => ({ name, bytes: bytes.reveal(), version }))
 }
 
 function fileOf(output: FileOutput, value: Value, key: Uint8Array): RenderedFile {
@@ -79,7 +164,7 @@ function fileOf(output: FileOutput, value: Value, key: Uint8Array): RenderedFile
   return { path, mode, contents, id: versionId ?? path, version: value.version || made() }
 }
 
-function partOf(output: ExpandOutput, part: ValuePart, version: string, key: Uint8Array): RenderedFile {
+function partOf(output: ExpandOutput, part: Part, version: string, key: Uint8Array): RenderedFile {
   const path = output.into === '' ? part.name : `${output.into}/${part.name}`
   const fault = pathFault(path)
   if (fault !== undefined) {
@@ -90,7 +175,7 @@ function partOf(output: ExpandOutput, part: ValuePart, version: string, key: Uin
       remedy: 'List the objects one by one and give each a file name',
     })
   }
-  const contents = copyOf(part.bytes.reveal())
+  const contents = copyOf(part.bytes)
   return {
     path,
     mode: output.mode,
@@ -107,8 +192,8 @@ function copyOf(bytes: Uint8Array): Buffer {
   return copy
 }
 
-function failureOf(output: Output, error: BackendError | SelectError): ObjectFailure {
-  const file = output.kind === 'file' ? { file: output.path } : {}
+function failureOf(output: Named, error: BackendError | SelectError): ObjectFailure {
+  const file = output.path === undefined ? {} : { file: output.path }
   return {
     kind: error.kind,
     code: error.code,
@@ -119,7 +204,7 @@ function failureOf(output: Output, error: BackendError | SelectError): ObjectFai
   }
 }
 
-function internal(output: Output): ObjectFailure {
+function internal(output: Named): ObjectFailure {
   return {
     kind: 'internal',
     code: 'INTERNAL',

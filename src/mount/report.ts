@@ -4,6 +4,7 @@ import type { Audit, AuditRecord } from '../telemetry/audit.ts'
 import type { Meter } from '../telemetry/metrics.ts'
 import type { MountAnswer, MountContext } from './answer.ts'
 import { MountFailure } from './errors.ts'
+import { objectsOf } from './outputs.ts'
 import type { Rendered } from './render.ts'
 import type { MountRequest } from './request.ts'
 
@@ -56,7 +57,7 @@ export function reportRefusal(
 /** What became of a mount that got as far as fetching. */
 export interface Fetched {
   readonly plan: Plan
-  /** What policy marked, by output. */
+  /** What policy marked, by object: an output that gathers has several. */
   readonly marks: readonly (readonly string[])[]
   /** By output. */
   readonly rendered: readonly Rendered[]
@@ -71,34 +72,41 @@ export function report(
   { plan, marks, rendered, settled }: Fetched,
   latencyMs: number,
 ): void {
+  let seen = 0
   for (const [index, output] of plan.outputs.entries()) {
     const one = rendered[index]
+    const objects = objectsOf(output)
+    const first = seen
+    seen += objects.length
     if (!one) continue
-    const failure = 'failure' in one ? one.failure : undefined
+    const failures = 'failures' in one ? one.failures : []
     const files = 'files' in one ? one.files : []
     const omitted = 'files' in one && one.omitted === true
     const from = 'from' in one ? one.from : 'none'
     const outcome: AuditRecord['outcome'] =
-      failure || settled instanceof MountFailure ? 'failed' : omitted ? 'omitted' : 'delivered'
-    options.meter.count('keyferry_objects_total', {
-      backend: output.source.backend,
-      outcome: failure?.kind ?? outcome,
-      from,
-    })
-    options.audit({
-      ...auditBase(request, context),
-      backend: output.source.backend,
-      store: output.source.name,
-      identity: output.source.identity,
-      object: output.object,
-      files: files.map((file) => file.path),
-      version: outcome === 'delivered' ? files[0]?.version : undefined,
-      marks: marks[index] ?? [],
-      outcome,
-      kind: failure?.kind,
-      code: failure?.code,
-      from,
-      latencyMs,
-    })
+      failures.length > 0 || settled instanceof MountFailure ? 'failed' : omitted ? 'omitted' : 'delivered'
+    for (const [nth, { source, object }] of objects.entries()) {
+      const failure = failures.find((candidate) => candidate.object === object)
+      options.meter.count('keyferry_objects_total', {
+        backend: source.backend,
+        outcome: failure?.kind ?? outcome,
+        from,
+      })
+      options.audit({
+        ...auditBase(request, context),
+        backend: source.backend,
+        store: source.name,
+        identity: source.identity,
+        object,
+        files: files.map((file) => file.path),
+        version: outcome === 'delivered' ? files[0]?.version : undefined,
+        marks: marks[first + nth] ?? [],
+        outcome,
+        kind: failure?.kind,
+        code: failure?.code,
+        from,
+        latencyMs,
+      })
+    }
   }
 }

@@ -76,6 +76,8 @@ export class BackendError extends Error {
 
 /** One fault of an SPC's parameters. */
 export interface Problem {
+  /** Default `config`. `denied`: well-formed, but not allowed to this pod. */
+  readonly kind?: 'config' | 'denied'
   /** Stable upper-case word, e.g. `INVALID_PARAMETER`. */
   readonly code: string
   /** Names parameter and object, e.g. `objects[2] "db": filePermission "0999" is not an octal mode`. */
@@ -211,9 +213,37 @@ export interface ExpandOutput extends OutputBase {
   readonly into: string
   /** Id reported for a part. Default: its path. */
   readonly versionId?: (partName: string) => string
+  /**
+   * Makes the parts out of the fetched bytes, in place of {@link Value.parts}. Pure.
+   * @throws SelectError when the bytes are no document.
+   */
+  readonly split?: (bytes: Uint8Array) => readonly { readonly name: string; readonly bytes: Uint8Array }[]
 }
 
-export type Output = FileOutput | ExpandOutput
+/** One of the objects that a {@link GatherOutput} is made of. */
+export interface Gathered {
+  readonly source: Source
+  /** Name of the object as the SPC's author knows it. */
+  readonly object: string
+  /** When the object does not exist, {@link GatherOutput.combine} is given `undefined` for it. */
+  readonly optional?: boolean
+  readonly select?: Select
+}
+
+/** One file made of several objects. Its version is a keyed digest of path and contents. */
+export interface GatherOutput extends OutputBase {
+  readonly kind: 'gather'
+  readonly path: string
+  /** At least one; {@link OutputBase.source} is the first one's. */
+  readonly sources: readonly Gathered[]
+  /**
+   * The file's bytes, from what was selected of each of {@link sources}, in their order. Pure.
+   * @throws SelectError when the values do not fit the document.
+   */
+  readonly combine: (values: readonly (Uint8Array | undefined)[]) => Uint8Array
+}
+
+export type Output = FileOutput | ExpandOutput | GatherOutput
 
 export interface Plan {
   /** In the order of the SPC. */
@@ -340,6 +370,8 @@ export interface Host {
 
 /** How a `provider: keyferry` SPC names what it wants. */
 export interface RefItem {
+  /** UID of the pod that asks, for refs that no other pod may share. */
+  readonly podUid?: string
   readonly key: string
   readonly version?: string
   readonly args?: Readonly<Record<string, string>>

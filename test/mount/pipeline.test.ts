@@ -5,7 +5,15 @@ import { createPipeline, DEFAULT_LIMITS, type PipelineOptions } from '../../src/
 import { compatPolicy } from '../../src/mount/policy.ts'
 import type { MountRequest } from '../../src/mount/request.ts'
 import { createResolver } from '../../src/mount/resolver.ts'
-import type { Dialect, Host } from '../../src/providers/adapter.ts'
+import {
+  SelectError,
+  type Dialect,
+  type Gathered,
+  type GatherOutput,
+  type Host,
+  type Plan,
+  type Source,
+} from '../../src/providers/adapter.ts'
 import type { AuditRecord } from '../../src/telemetry/audit.ts'
 import { silentLogger } from '../../src/telemetry/log.ts'
 import { silentMeter } from '../../src/telemetry/metrics.ts'
@@ -313,5 +321,148 @@ describe('a mount', () => {
       setUp({}, { dialect: () => Promise.resolve(dialect({ nodePublishSecret: true })) }).mount(''),
     )
     expect(seen.map((keys) => [...keys])).toEqual([[], ['k']])
+  })
+})
+
+/** A mount whose plan is this one. */
+function planned(held: Record<string, Held>, plan: Plan) {
+  const dialect: Dialect = { name: 'memory', needs: {}, plan: () => plan }
+  return setUp(held, { dialect: () => Promise.resolve(dialect) })
+}
+
+describe('a file gathered from several objects', () => {
+  const from = (ref: string, store = 'one'): Source => ({
+    backend: 'memory',
+    store: { name: store },
+    identity: 'pod',
+    ref,
+    name: store,
+  })
+  const gather = (sources: readonly Gathered[], changes: Partial<GatherOutput> = {}): Plan => ({
+    outputs: [
+      {
+        kind: 'gather',
+        path: 'all.txt',
+        object: 'all.txt',
+        mode: 0o400,
+        source: sources[0]?.source ?? from('none'),
+        sources,
+        combine: (values) =>
+          Buffer.from(values.map((value) => (value ? Buffer.from(value).toString() : '-')).join('+')),
+        ...changes,
+      },
+    ],
+  })
+  const a: Gathered = { source: from('a'), object: 'one/a' }
+  const b: Gathered = { source: from('b', 'two'), object: 'two/b' }
+
+  it('is made of the selected values in their order, and its version changes with any of them', async () => {
+    const shout: Gathered = { ...b, select: (bytes) => Buffer.from(Buffer.from(bytes).toString() + '!') }
+    const one = planned({ a: { text: 'A' }, b: { text: 'B' } }, gather([a, shout, a]))
+    const answer = await one.mount('')
+    expect(files(answer)).toEqual([['all.txt', '400', 'A+B!+A']])
+    const other = await planned({ a: { text: 'A' }, b: { text: 'C' } }, gather([a, shout, a])).mount('')
+    expect(other.versions).not.toEqual(answer.versions)
+    expect(await one.mount('').then(({ versions }) => versions)).toEqual(answer.versions)
+  })
+
+  it('T27 leaves one audit record for each object, with its own store', async () => {
+    const { mount, records } = planned({ a: { text: 'A' }, b: { text: 'B' } }, gather([a, b]))
+    await mount('')
+    expect(
+      records.map(({ object, store, files: paths, outcome }) => [object, store, paths, outcome]),
+    ).toEqual([
+      ['one/a', 'one', ['all.txt'], 'delivered'],
+      ['two/b', 'two', ['all.txt'], 'delivered'],
+    ])
+  })
+
+  it('fails with every object that fails, each by its name', async () => {
+    const broken: Gathered = {
+      ...a,
+      select: () => {
+        throw new SelectError({ kind: 'malformed', code: 'FAULT', message: 'it is odd' })
+      },
+    }
+    const { mount, records } = planned({ a: { text: 'A' }, b: { fails: 'denied' } }, gather([broken, b]))
+    const error = await failure(mount(''))
+    expect(error.message).toBe(
+      'FAULT: object "one/a" (all.txt): it is odd [malformed]; FAULT: object "two/b" (all.txt): the store says denied [denied]',
+    )
+    expect(error.grpcCode).toBe(7)
+    expect(records.map(({ kind, outcome }) => [kind, outcome])).toEqual([
+      ['malformed', 'failed'],
+      ['denied', 'failed'],
+    ])
+  })
+
+  it('leaves an optional object that does not exist out, and the file when none exists', async () => {
+    const gone: Gathered = { source: from('gone'), object: 'one/gone', optional: true }
+    expect(files(await planned({ a: { text: 'A' } }, gather([gone, a])).mount(''))).toEqual([
+      ['all.txt', '400', '-+A'],
+    ])
+    expect((await failure(planned({}, gather([gone])).mount(''))).message).toContain('NO_FILES')
+    expect((await failure(planned({}, gather([gone, a])).mount(''))).message).toContain('object "one/a"')
+  })
+
+  it('turns whatever combine throws into one failure, and holds the file to its limit', async () => {
+    const odd = gather([a], {
+      combine: () => {
+        throw new TypeError('a bug that saw A')
+      },
+    })
+    const error = await failure(planned({ a: { text: 'A' } }, odd).mount(''))
+    expect(error.message).toMatch(/^INTERNAL: object "all.txt"/)
+    expect(error.message).not.toContain('saw')
+    const large = gather([a], { combine: () => Buffer.alloc(DEFAULT_LIMITS.maxFileBytes + 1) })
+    expect((await failure(planned({ a: { text: 'A' } }, large).mount(''))).grpcCode).toBe(11)
+  })
+
+  it('T2 every object passes the policy for itself', async () => {
+    const dialect: Dialect = { name: 'memory', needs: {}, plan: () => gather([a, b]) }
+    const { mount, store } = setUp(
+      { a: { text: 'A' }, b: { text: 'B' } },
+      {
+        dialect: () => Promise.resolve(dialect),
+        policy: ({ source }) =>
+          source.name === 'two'
+            ? { allowed: false, reason: 'not this store', remedy: 'Ask' }
+            : { allowed: true, marks: [] },
+      },
+    )
+    expect((await failure(mount(''))).message).toBe(
+      'POLICY_DENIED: object "two/b": not this store [denied]. Ask.',
+    )
+    expect(store.calls).toEqual([])
+  })
+})
+
+describe('a document expanded by its dialect', () => {
+  it('is as many files as it is split into, each with a version of its own', async () => {
+    const { mount } = planned(
+      { a: { text: 'x=1,y=2' } },
+      {
+        outputs: [
+          {
+            kind: 'expand',
+            into: 'd',
+            object: 'one/a',
+            mode: 0o444,
+            source: { backend: 'memory', store: { name: 'one' }, identity: 'pod', ref: 'a' },
+            split: (bytes) =>
+              Buffer.from(bytes)
+                .toString()
+                .split(',')
+                .map((pair) => ({ name: pair.slice(0, 1), bytes: Buffer.from(pair.slice(2)) })),
+          },
+        ],
+      },
+    )
+    const answer = await mount('')
+    expect(files(answer)).toEqual([
+      ['d/x', '444', '1'],
+      ['d/y', '444', '2'],
+    ])
+    expect(new Set(answer.versions.map(({ version }) => version)).size).toBe(2)
   })
 })

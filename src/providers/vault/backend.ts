@@ -21,7 +21,7 @@ import { nodeToken, podLogin } from './identity.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import type { Clock, Entry, Hold, Slot, SlotCalls } from './slots.ts'
 import { expiringSpan, span, type Span } from './leases.ts'
-import { keyOf, refKey, RequestError, requestMethod, requestPath } from './request.ts'
+import { issuesForOnePod, keyOf, refKey, RequestError, requestMethod, requestPath } from './request.ts'
 import { isJsonObject, parseEnvelope, printable, type Envelope } from './response.ts'
 import { goBoolean, IGNORED_VARIABLES, settingsSchema, type VaultSettings } from './settings.ts'
 import { storeSchema, type VaultRef, type VaultStore } from './store.ts'
@@ -270,7 +270,8 @@ function refOf(item: RefItem): VaultRef {
     const path = requestPath(key)
     const method = requestMethod(item.args?.['method'] ?? '')
     const body = item.args?.['body']
-    return { path, method, shape: 'data', ...(body !== undefined && { body: bodyOf(body) }) }
+    const ref = { path, method, shape: 'data', ...(body !== undefined && { body: bodyOf(body) }) } as const
+    return item.podUid !== undefined && issuesForOnePod(ref) ? { ...ref, pod: item.podUid } : ref
   } catch (error) {
     if (!(error instanceof RequestError)) throw error
     throw new PlanError([{ code: 'VAULT_REF', message: `"${item.key}": ${error.message}` }])
