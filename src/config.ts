@@ -96,6 +96,27 @@ const Rule = v.pipe(
   ),
 )
 
+/** Who may use a store, and for which keys: every list needs a match (threat model T1). */
+const AllowRule = v.strictObject({
+  namespaces: Globs,
+  serviceAccounts: v.optional(Globs, ['*']),
+  keys: v.optional(Globs, ['**']),
+})
+
+const StoreName = v.pipe(
+  v.string(),
+  v.regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'is not a name: lower-case letters, digits and -'),
+)
+
+/** A store that classes of `provider: keyferry` refer to by its name. */
+const Store = v.strictObject({
+  backend: Text,
+  /** What the backend's own schema says, which is checked where backends are known. */
+  settings: v.optional(v.unknown(), {}),
+  identity: v.optional(v.picklist(['pod', 'node']), 'pod'),
+  allow: v.optional(v.array(AllowRule), []),
+})
+
 /** The configuration file. Every key is optional; an unknown key is an error (threat model T28). */
 export const ConfigSchema = v.strictObject({
   sockets: v.optional(
@@ -120,10 +141,12 @@ export const ConfigSchema = v.strictObject({
     v.strictObject({
       profile: v.optional(v.picklist(['compat', 'hardened']), 'compat'),
       allow: v.optional(v.array(Rule), []),
+      inlineStores: v.optional(v.picklist(['allow', 'deny']), 'deny'),
       verifyParameters: v.optional(v.picklist(['off', 'spc']), 'off'),
     }),
     {},
   ),
+  stores: v.optional(v.record(StoreName, Store), {}),
   cache: v.optional(
     v.strictObject({
       freshFor: v.optional(Duration, '30s'),

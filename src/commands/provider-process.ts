@@ -24,6 +24,7 @@ import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/metrics.ts'
 import { VERSION } from '../version.ts'
+import { keyferryEntry } from './keyferry-stores.ts'
 import { createKubernetesReads, type KubernetesReads } from './kubernetes-reads.ts'
 
 /** What `Version` calls us, under every socket name. */
@@ -61,6 +62,8 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       : undefined
   const registry = await loadRegistry(loaded, { log, http, env: options.env, meter, pods })
   await placed(loaded, () => registry.check())
+  // Loads the stores of the configuration, so that mistakes stop the start.
+  await placed(loaded, () => registry.dialect('keyferry'))
   const names = providerNames(loaded, registry)
   const resolver = createResolver({
     backend: (kind) => registry.backend(kind),
@@ -147,7 +150,12 @@ export async function loadRegistry(
 ): Promise<Registry> {
   return placed(loaded, async () => {
     const added = await outOfTree(loaded.config.adapters, (specifier) => import(specifier))
-    return createRegistry({ entries: [...BUILT_IN, ...added], settings: loaded.config.backends, ...context })
+    const registry: Registry = createRegistry({
+      entries: [...BUILT_IN, ...added, keyferryEntry(loaded, () => registry)],
+      settings: loaded.config.backends,
+      ...context,
+    })
+    return registry
   })
 }
 
@@ -200,6 +208,7 @@ async function placed<T>(loaded: LoadedConfig, make: () => Promise<T>): Promise<
   try {
     return await make()
   } catch (error) {
+    if (error instanceof ConfigError) throw error
     if (error instanceof SettingsError) throw loaded.fault(error.path, error.message)
     if (error instanceof Error) throw new ConfigError(error.message)
     throw error

@@ -117,7 +117,7 @@ function unmatched(spc: SpcFile, plan: Plan): Finding[] {
   const files: string[] = []
   const directories: string[] = []
   for (const output of plan.outputs) {
-    if (output.kind === 'file') files.push(output.path)
+    if (output.kind !== 'expand') files.push(output.path)
     else directories.push(output.into === '' ? '' : `${output.into}/`)
   }
   return spc.secretObjects.flatMap(({ objectName, place }): Finding[] => {

@@ -1,0 +1,310 @@
+/** Owns the dialect `keyferry`: files of several named stores in one volume. Pure. */
+import { JmesPathError } from '../../formats/jmespath.ts'
+import { nearMiss } from '../../formats/near-miss.ts'
+import {
+  PlanError,
+  type Backend,
+  type Dialect,
+  type Gathered,
+  type Output,
+  type Plan,
+  type PlanRequest,
+  type PodFacts,
+  type Problem,
+  type Source,
+} from '../adapter.ts'
+import { inlineStores, type InlineRefusal } from './inline-stores.ts'
+import { itemFor, isVersion, keyFault } from './kinds.ts'
+import {
+  readFiles,
+  type ExpandEntry,
+  type FileEntry,
+  type GatherEntry,
+  type MemberEntry,
+  type Path,
+  type Reading,
+} from './language.ts'
+import { membersCombined, partsSplit, rewritten } from './outputs.ts'
+import { needsDocument, selectOf, type Selection } from './select.ts'
+import { visibleStores, type ConfiguredStore, type UsableStore } from './stores.ts'
+
+export interface KeyferryOptions {
+  /** `stores` of the configuration. */
+  readonly stores: readonly ConfiguredStore[]
+  /** Backends by kind that an SPC may define stores over; `deny` where policy does not permit that. */
+  readonly inline: ReadonlyMap<string, Backend> | InlineRefusal
+}
+
+/** Most objects that one SPC may name, members of gathered files counted one by one. */
+const MAX_OBJECTS = 2000
+const PARAMETERS = ['files', 'stores'] as const
+
+/** Makes the dialect from the node's configuration. */
+export function keyferryDialect(options: KeyferryOptions): Dialect {
+  return { name: 'keyferry', needs: {}, plan: (request) => plan(request, options) }
+}
+
+function plan(request: PlanRequest, options: KeyferryOptions): Plan {
+  const { parameters, pod } = request
+  const own = inlineStores(parameters.get('stores'), options.inline)
+  const visible = visibleStores(options.stores, pod)
+  const stores = new Map([...visible, ...own.stores])
+  const problems: Problem[] = [...own.problems]
+  for (const name of own.stores.keys()) {
+    // A store that the pod may not see must not show by being in the way.
+    if (visible.has(name))
+      problems.push({
+        code: 'KEYFERRY_STORES',
+        message: `stores: "${name}" is a store of the operator`,
+        remedy: 'Give your own another name',
+        parameter: 'stores',
+      })
+  }
+  const text = parameters.get('files') ?? ''
+  if (text === '') {
+    problems.push({
+      code: 'KEYFERRY_FILES',
+      message: 'the parameter files is missing',
+      remedy: 'List at least one file: a path, a store and a key',
+      parameter: 'files',
+    })
+    throw new PlanError(problems)
+  }
+  const reading = readFiles(text)
+  const planning: Planning = {
+    reading,
+    stores,
+    broken: own.broken,
+    pod,
+    problems,
+    mode: request.defaultMode,
+    objects: 0,
+  }
+  problems.push(...reading.problems)
+  const outputs = (reading.value ?? []).flatMap((entry, index) => outputOf(entry, [index], planning) ?? [])
+  if (problems.length > 0) throw new PlanError(problems)
+  const warnings = misspelt(parameters)
+  return { outputs, ...(warnings.length > 0 && { warnings }) }
+}
+
+/** What planning one SPC knows and remembers. */
+interface Planning {
+  readonly reading: Pick<Reading<unknown>, 'problemAt'>
+  readonly stores: ReadonlyMap<string, UsableStore>
+  /** Stores of the SPC that cannot be used: a problem is reported already. */
+  readonly broken: ReadonlySet<string>
+  readonly pod: PodFacts
+  readonly problems: Problem[]
+  readonly mode: number
+  objects: number
+}
+
+function report(
+  { reading, problems }: Planning,
+  path: Path,
+  problem: Pick<Problem, 'code' | 'message' | 'remedy' | 'kind'>,
+): undefined {
+  problems.push(reading.problemAt(path, problem))
+  return undefined
+}
+
+function outputOf(
+  entry: FileEntry | GatherEntry | ExpandEntry,
+  at: Path,
+  planning: Planning,
+): Output | undefined {
+  if ('refs' in entry) return gatherOutput(entry, at, planning)
+  return 'expand' in entry ? expandOutput(entry, at, planning) : fileOutput(entry, at, planning)
+}
+
+function fileOutput(entry: FileEntry, at: Path, planning: Planning): Output | undefined {
+  const isDocument = needsDocument(entry) || entry.format !== 'raw'
+  const source = sourceOf(entry, isDocument, at, at, planning)
+  const selection = selectionOf(entry, at, planning)
+  if (!source || !selection) return undefined
+  const select = entry.format === 'raw' ? selection.select : rewritten(entry.format, selection.select)
+  return {
+    kind: 'file',
+    path: entry.path,
+    object: objectName(entry),
+    mode: entry.mode ?? planning.mode,
+    optional: entry.optional,
+    source,
+    ...(select && { select }),
+  }
+}
+
+function gatherOutput(entry: GatherEntry, at: Path, planning: Planning): Output | undefined {
+  const names = new Set<string>()
+  const sources = entry.refs.map((member, index): Gathered | undefined => {
+    const place = [...at, 'refs', index]
+    if (names.has(member.name))
+      report(planning, [...place, 'name'], {
+        code: 'KEYFERRY_FILES',
+        message: 'is the name of another member',
+      })
+    names.add(member.name)
+    return gatheredOf(member, place, planning)
+  })
+  const whole = sources.filter((source) => source !== undefined)
+  const [first] = whole
+  if (!first || whole.length < sources.length) return undefined
+  return {
+    kind: 'gather',
+    path: entry.path,
+    object: entry.path,
+    mode: entry.mode ?? planning.mode,
+    source: first.source,
+    sources: whole,
+    combine: membersCombined(entry.format, [...names]),
+  }
+}
+
+function gatheredOf(member: MemberEntry, at: Path, planning: Planning): Gathered | undefined {
+  const source = sourceOf(member, needsDocument(member), at, at, planning)
+  const selection = selectionOf(member, at, planning)
+  if (!source || !selection) return undefined
+  const { select } = selection
+  return { source, object: objectName(member), optional: member.optional, ...(select && { select }) }
+}
+
+function expandOutput(entry: ExpandEntry, at: Path, planning: Planning): Output | undefined {
+  const { key, into, select: only, rename } = entry.expand
+  const wanted = { ...entry, key }
+  const source = sourceOf(wanted, true, at, [...at, 'expand'], planning)
+  const selection = selectionOf(entry, at, planning)
+  if (!source || !selection) return undefined
+  return {
+    kind: 'expand',
+    into,
+    object: objectName(wanted),
+    mode: entry.mode ?? planning.mode,
+    optional: entry.optional,
+    source,
+    split: partsSplit({ within: selection.select, only, rename: new Map(Object.entries(rename ?? {})) }),
+  }
+}
+
+/** Name of an object in errors and audit records. */
+function objectName({
+  store,
+  key,
+  property,
+}: {
+  store: string
+  key: string
+  property?: string | undefined
+}): string {
+  return `${store}/${key}${property === undefined ? '' : `#${property}`}`
+}
+
+/** The steps from the fetched bytes to the wanted ones, or undefined with a problem reported. */
+function selectionOf(
+  entry: Selection,
+  at: Path,
+  planning: Planning,
+): { readonly select: ReturnType<typeof selectOf> } | undefined {
+  if (entry.property !== undefined && entry.jmesPath !== undefined)
+    return report(planning, [...at, 'jmesPath'], {
+      code: 'KEYFERRY_FILES',
+      message: 'cannot stand beside property',
+      remedy: 'Keep one of them',
+    })
+  try {
+    return { select: selectOf(entry) }
+  } catch (error) {
+    if (!(error instanceof JmesPathError)) throw error
+    return report(planning, [...at, 'jmesPath'], {
+      code: 'KEYFERRY_JMES_PATH',
+      message: `cannot be read: ${error.message}`,
+      remedy: 'Keys with other characters than letters, digits and _ need double quotes inside the path',
+    })
+  }
+}
+
+interface Wanted {
+  readonly store: string
+  readonly key: string
+  readonly version?: string | undefined
+}
+
+/** Where an entry is fetched from, or undefined with every reason reported. */
+function sourceOf(
+  wanted: Wanted,
+  document: boolean,
+  at: Path,
+  keyAt: Path,
+  planning: Planning,
+): Source | undefined {
+  const { stores, pod, problems } = planning
+  planning.objects += 1
+  if (planning.objects > MAX_OBJECTS) {
+    if (planning.objects > MAX_OBJECTS + 1) return undefined
+    return report(planning, at, {
+      code: 'KEYFERRY_FILES',
+      message: `is over the limit of ${MAX_OBJECTS} objects`,
+      remedy: 'Split the SecretProviderClass',
+    })
+  }
+  const before = problems.length
+  const key = [...keyAt, 'key']
+  const fault = keyFault(wanted.key)
+  if (fault !== undefined) report(planning, key, { code: 'KEYFERRY_KEY', message: fault })
+  if (wanted.version !== undefined && !isVersion(wanted.version))
+    report(planning, [...at, 'version'], {
+      code: 'KEYFERRY_KEY',
+      message: 'is no version: letters, digits and _ . : + = @ -',
+    })
+  const store = stores.get(wanted.store)
+  if (!store && planning.broken.has(wanted.store)) return undefined
+  if (!store) return report(planning, [...at, 'store'], unknownStore(wanted.store, stores, pod))
+  if (!store.allows(wanted.key))
+    report(planning, key, {
+      kind: 'denied',
+      code: 'KEYFERRY_KEY_DENIED',
+      message: `is not among the keys of store "${store.name}" that ${pod.namespace}/${pod.serviceAccount} may read`,
+      remedy: `Ask the operator for an allow rule of the store`,
+    })
+  if (problems.length > before) return undefined
+  const { backend, settings, identity, configured, name } = store
+  try {
+    const ref: unknown = backend.ref(itemFor(backend.kind, { ...wanted, document }, pod.uid))
+    return { backend: backend.kind, store: settings, identity, ref, ...(configured && { name }) }
+  } catch (error) {
+    if (!(error instanceof PlanError)) throw error
+    for (const { code, message, remedy } of error.problems)
+      report(planning, key, {
+        code,
+        message: `cannot be used: ${message}`,
+        ...(remedy !== undefined && { remedy }),
+      })
+    return undefined
+  }
+}
+
+/** The same whether the store does not exist or is not for this pod. */
+function unknownStore(
+  name: string,
+  stores: ReadonlyMap<string, UsableStore>,
+  pod: PodFacts,
+): Pick<Problem, 'code' | 'message' | 'remedy'> {
+  const meant = nearMiss(name, stores.keys())
+  return {
+    code: 'KEYFERRY_UNKNOWN_STORE',
+    message: `"${name.slice(0, 100)}" is no store for ${pod.namespace}/${pod.serviceAccount}`,
+    remedy:
+      meant === undefined
+        ? 'Check the name, and ask the operator whether a rule of the store allows this service account'
+        : `Is "${meant}" meant?`,
+  }
+}
+
+/** Other parameters may be anybody's and are ignored, but one that looks like ours is told. */
+function misspelt(parameters: ReadonlyMap<string, string>): string[] {
+  return Array.from(parameters.keys())
+    .slice(0, 100)
+    .flatMap((name) => {
+      const meant = PARAMETERS.some((known) => known === name) ? undefined : nearMiss(name, PARAMETERS)
+      return meant === undefined ? [] : [`parameter "${name}" is unknown and ignored; is "${meant}" meant?`]
+    })
+}

@@ -1,0 +1,221 @@
+/** Owns the text of the parameters `files` and `stores`: its shape, and where each fault stands in it. */
+import * as v from 'valibot'
+import { loadYaml, YamlError, type YamlNode } from '../../formats/yaml-nodes.ts'
+import { resolveScalar } from '../../formats/yaml-scalars.ts'
+import type { Problem } from '../adapter.ts'
+import { FORMATS } from './documents.ts'
+import { DECODINGS, ENCODINGS } from './select.ts'
+
+const Text = v.pipe(v.string('is not a text'), v.minLength(1, 'is empty'))
+const word = <const W extends readonly string[]>(words: W) =>
+  v.picklist(words, `is none of ${words.join(', ')}`)
+const Yes = v.pipe(
+  word(['true', 'false']),
+  v.transform((text) => text === 'true'),
+)
+/** Octal permission bits, with or without quotes. */
+const Mode = v.pipe(
+  v.string('is not an octal mode'),
+  v.regex(/^0?[0-7]{3}$/, 'is not an octal mode such as "0400"'),
+  v.transform((text) => Number.parseInt(text, 8)),
+)
+
+const found = {
+  store: Text,
+  version: v.optional(Text),
+  property: v.optional(Text),
+  jmesPath: v.optional(Text),
+}
+const taken = { ...found, decode: v.optional(word(DECODINGS)), encoding: v.optional(word(ENCODINGS)) }
+const optional = v.optional(Yes, 'false')
+const mode = v.optional(Mode)
+
+/** One object as one file. */
+const FileEntry = v.strictObject({
+  path: Text,
+  key: Text,
+  ...taken,
+  format: v.optional(word(FORMATS), 'raw'),
+  mode,
+  optional,
+})
+
+/** One of the members of a gathered file. */
+const MemberEntry = v.strictObject({ name: Text, key: Text, ...taken, optional })
+
+/** Many objects as one file. */
+const GatherEntry = v.strictObject({
+  path: Text,
+  format: word(['json', 'yaml', 'dotenv', 'properties']),
+  refs: v.pipe(v.array(MemberEntry, 'is not a list'), v.minLength(1, 'is empty')),
+  mode,
+})
+
+/** One document as many files. */
+const ExpandEntry = v.strictObject({
+  ...found,
+  expand: v.strictObject({
+    key: Text,
+    into: v.optional(v.string('is not a text'), ''),
+    select: v.optional(v.pipe(v.array(Text, 'is not a list'), v.minLength(1, 'is empty'))),
+    rename: v.optional(v.record(Text, Text, 'is not a mapping')),
+  }),
+  mode,
+  optional,
+})
+
+/** Lazy, so that a fault speaks of the kind of entry that was meant. */
+const Entry = v.lazy((input): typeof FileEntry | typeof GatherEntry | typeof ExpandEntry =>
+  has(input, 'expand') ? ExpandEntry : has(input, 'refs') ? GatherEntry : FileEntry,
+)
+const Files = v.pipe(v.array(Entry, 'is not a list of files'), v.minLength(1, 'is empty'))
+
+export type FileEntry = v.InferOutput<typeof FileEntry>
+export type MemberEntry = v.InferOutput<typeof MemberEntry>
+export type GatherEntry = v.InferOutput<typeof GatherEntry>
+export type ExpandEntry = v.InferOutput<typeof ExpandEntry>
+
+/** A store that an SPC defines. Its settings are the backend's to check. */
+const InlineStores = v.record(
+  v.string(),
+  v.strictObject({
+    backend: Text,
+    settings: v.optional(v.unknown(), {}),
+    identity: v.optional(v.literal('pod', 'can only be pod in a SecretProviderClass'), 'pod'),
+  }),
+)
+export type InlineStores = v.InferOutput<typeof InlineStores>
+
+export type Path = readonly (string | number)[]
+
+/** What was read of a parameter, and how to tell of a fault in it. */
+export interface Reading<T> {
+  /** Undefined where there are problems. */
+  readonly value: T | undefined
+  readonly problems: readonly Problem[]
+  /** A problem of the value at `path`, with its line. */
+  readonly problemAt: (path: Path, problem: Pick<Problem, 'code' | 'message' | 'remedy' | 'kind'>) => Problem
+}
+
+/** Reads `files`. Every scalar is text: `mode: 0400` is octal and `version: 3` needs no quotes. */
+export function readFiles(text: string): Reading<readonly (FileEntry | GatherEntry | ExpandEntry)[]> {
+  return read('files', text, Files, (node) => node.text)
+}
+
+/** Reads `stores`. Scalars are what YAML 1.2 says, since settings have numbers and booleans. */
+export function readStores(text: string): Reading<InlineStores> {
+  return read('stores', text, InlineStores, (node) => {
+    const scalar = resolveScalar(node, 'yaml3')
+    if (scalar.type === 'null') return null
+    if (scalar.type === 'int') return Number(scalar.value)
+    return 'value' in scalar ? scalar.value : node.text
+  })
+}
+
+type Scalar = Extract<YamlNode, { kind: 'scalar' }>
+
+function read<S extends v.GenericSchema>(
+  parameter: 'files' | 'stores',
+  text: string,
+  schema: S,
+  scalarOf: (node: Scalar) => unknown,
+): Reading<v.InferOutput<S>> {
+  const code = parameter === 'files' ? 'KEYFERRY_FILES' : 'KEYFERRY_STORES'
+  let root: YamlNode | undefined
+  const problems: Problem[] = []
+  const problemAt: Reading<unknown>['problemAt'] = (path, problem) => {
+    const { line, column } = placeOf(root, path)
+    return { ...problem, message: `${nameOf(parameter, path)} ${problem.message}`, parameter, line, column }
+  }
+  const value = plain(
+    () => (root = loadYaml(text)),
+    scalarOf,
+    (error, key) => {
+      const place = key ?? error
+      problems.push({
+        code,
+        message: `${parameter}: ${error.message.replace(/^yaml: (?:line \d+: )?/, '')}`,
+        parameter,
+        ...(place.line !== undefined && { line: place.line }),
+        ...(place.column !== undefined && { column: place.column }),
+      })
+    },
+  )
+  if (problems.length > 0) return { value: undefined, problems, problemAt }
+  const result = v.safeParse(schema, value)
+  if (result.success) return { value: result.output, problems, problemAt }
+  for (const issue of result.issues) {
+    const path = (issue.path ?? []).map((item) =>
+      typeof item.key === 'number' ? item.key : String(item.key),
+    )
+    problems.push(problemAt(path, { code, message: reasonOf(issue) }))
+  }
+  return { value: undefined, problems, problemAt }
+}
+
+function reasonOf(issue: v.BaseIssue<unknown>): string {
+  if (issue.type !== 'strict_object') return issue.message
+  if (issue.expected === 'never') return 'is not a known key'
+  return issue.input === undefined || issue.expected !== 'Object' ? 'is missing' : 'is not a mapping'
+}
+
+/** `files[2].key`. Names are the author's, so they are cut. */
+function nameOf(parameter: string, path: Path): string {
+  return path.reduce<string>(
+    (name, step) => (typeof step === 'number' ? `${name}[${step}]` : `${name}.${step.slice(0, 100)}`),
+    parameter,
+  )
+}
+
+/** Where the value at `path` stands, or the closest of what it stands in. */
+function placeOf(root: YamlNode | undefined, path: Path): { line: number; column: number } {
+  let node = root
+  let place = { line: root?.line ?? 1, column: root?.column ?? 1 }
+  for (const step of path) {
+    if (node === undefined) break
+    const pair =
+      node.kind === 'map'
+        ? node.pairs.find(({ key }) => key.kind === 'scalar' && key.text === step)
+        : undefined
+    node = node.kind === 'list' && typeof step === 'number' ? node.items[step] : pair?.value
+    const at = pair?.key ?? node
+    if (at) place = { line: at.line, column: at.column }
+  }
+  return place
+}
+
+/** Nodes as plain data without prototypes; faults of the text and double keys are told. */
+function plain(
+  load: () => YamlNode | undefined,
+  scalarOf: (node: Scalar) => unknown,
+  fault: (error: YamlError | { message: string; line?: number; column?: number }, key?: YamlNode) => void,
+): unknown {
+  const dataOf = (node: YamlNode): unknown => {
+    if (node.kind === 'scalar') return scalarOf(node)
+    if (node.kind === 'list') return node.items.map(dataOf)
+    const data = Object.create(null) as Record<string, unknown>
+    for (const { key, value } of node.pairs) {
+      if (key.kind !== 'scalar') fault({ message: 'a key is not a text' }, key)
+      else if (UNSPEAKABLE.has(key.text)) fault({ message: `"${key.text}" cannot be a key here` }, key)
+      else if (Object.hasOwn(data, key.text))
+        fault({ message: `the key "${key.text.slice(0, 100)}" is there twice` }, key)
+      else data[key.text] = dataOf(value)
+    }
+    return data
+  }
+  try {
+    const root = load()
+    return root === undefined ? undefined : dataOf(root)
+  } catch (error) {
+    if (!(error instanceof YamlError)) throw error
+    fault(error)
+    return undefined
+  }
+}
+
+/** Names that validation would pass over (threat model T16). */
+const UNSPEAKABLE: ReadonlySet<string> = new Set(['__proto__', 'prototype', 'constructor'])
+
+function has(input: unknown, key: string): boolean {
+  return typeof input === 'object' && input !== null && Object.hasOwn(input, key)
+}

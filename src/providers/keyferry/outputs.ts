@@ -1,0 +1,63 @@
+/** Owns how documents are taken apart, put together and written in another format. Pure. */
+import { matchesGlob } from '../../formats/glob.ts'
+import type { JsonValue } from '../../formats/json.ts'
+import { SelectError, type ExpandOutput, type GatherOutput, type Select } from '../adapter.ts'
+import { memberText, textOf, writeDocument, type DocumentFormat, type Members } from './documents.ts'
+import { documentOf } from './select.ts'
+
+/** The members of a document. @throws SelectError when the bytes are no JSON object. */
+function membersOf(bytes: Uint8Array): Members {
+  const document = documentOf(bytes)
+  if (document instanceof Map) return document as ReadonlyMap<string, JsonValue>
+  throw new SelectError({
+    kind: 'malformed',
+    code: 'KEYFERRY_NOT_JSON',
+    message: 'the value is JSON, but no object with members',
+    remedy: 'Choose an object in it with property or jmesPath',
+  })
+}
+
+/** One document, written in another format. */
+export function rewritten(format: DocumentFormat, select: Select | undefined): Select {
+  return (bytes) => writeDocument(format, membersOf(select ? select(bytes) : bytes))
+}
+
+/** Several values as the members of one document; those that are absent are left out. */
+export function membersCombined(format: DocumentFormat, names: readonly string[]): GatherOutput['combine'] {
+  return (values) => {
+    const members = new Map<string, string>()
+    for (const [index, name] of names.entries()) {
+      const bytes = values[index]
+      if (bytes) members.set(name, memberText(name, bytes))
+    }
+    return writeDocument(format, members)
+  }
+}
+
+export interface Split {
+  /** The part of the value that is taken apart. */
+  readonly within: Select | undefined
+  /** Names or patterns of the members to take; all of them by default. */
+  readonly only: readonly string[] | undefined
+  /** Member → file name. */
+  readonly rename: ReadonlyMap<string, string>
+}
+
+/** The members of one document as files. A name that is asked for and is not there is an error. */
+export function partsSplit({ within, only, rename }: Split): NonNullable<ExpandOutput['split']> {
+  const named = [...(only ?? []).filter((name) => !name.includes('*')), ...rename.keys()]
+  return (bytes) => {
+    const members = membersOf(within ? within(bytes) : bytes)
+    const missing = named.find((name) => !members.has(name))
+    if (missing !== undefined)
+      throw new SelectError({
+        kind: 'not-found',
+        code: 'KEYFERRY_NO_PROPERTY',
+        message: `the value has no property "${missing.slice(0, 100)}"`,
+        remedy: 'Check select and rename against the keys of the value',
+      })
+    return Array.from(members)
+      .filter(([name]) => only === undefined || only.some((pattern) => matchesGlob(pattern, name, '/')))
+      .map(([name, value]) => ({ name: rename.get(name) ?? name, bytes: Buffer.from(textOf(value)) }))
+  }
+}
