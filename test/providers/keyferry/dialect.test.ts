@@ -142,7 +142,7 @@ describe('files', () => {
     - { name: url, store: db, key: url }
     - { name: pw, store: cloud, key: shop/db, property: password, optional: true }
 `).outputs
-    if (output?.kind !== 'gather') return expect.unreachable('no gathered file')
+    if (output?.kind !== 'gather') throw new Error('there is no gathered file')
     expect(output.sources.map(({ object, optional, source }) => [object, optional, source.name])).toEqual([
       ['db/url', false, 'db'],
       ['cloud/shop/db#password', true, 'cloud'],

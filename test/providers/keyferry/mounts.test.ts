@@ -2,7 +2,10 @@
  * Volumes of `provider: keyferry` from end to end: the configuration file, the real provider process, the
  * driver's side, SOPS documents on the node and a scripted AWS Secrets Manager.
  */
+import { mkdtempSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
 import { createProviderProcess, type ProviderProcess } from '../../../src/commands/provider-process.ts'
 import { loadConfig, parseConfig } from '../../../src/config.ts'
 import type { TestNode, VolumeResult } from '../../../src/driver/node.ts'
@@ -45,16 +48,7 @@ beforeAll(async () => {
   region.putSecret('shop.token', 'abc')
   region.putSecret('shop.db', '{"user":"app","port":5432,"tls.crt":"PEM"}')
   scene.put('shop/db.yaml', await scene.sealed({ password: 'correct horse', 'key.bin': 'aGk=' }))
-  const config = scene.config({
-    cache: { freshFor: 0 },
-    backends: {
-      'aws-secrets-manager': {
-        endpoint: aws.endpoint,
-        stsEndpoint: aws.endpoint,
-        region: 'eu-west-1',
-        roleArn: ROLE,
-      },
-    },
+  node = await started({
     stores: {
       documents: { backend: 'sops', allow: [{ namespaces: ['shop'] }] },
       central: {
@@ -64,21 +58,37 @@ beforeAll(async () => {
       finance: { backend: 'aws-secrets-manager', allow: [{ namespaces: ['finance'] }] },
     },
   })
-  const loaded = await loadConfig(config)
+}, 30_000)
+
+/** A provider with these changes to the configuration, and a driver that reaches it. */
+async function started(changes: Readonly<Record<string, unknown>>): Promise<TestNode> {
+  const config = scene.config({
+    cache: { freshFor: 0 },
+    ...changes,
+    backends: {
+      'aws-secrets-manager': {
+        endpoint: aws.endpoint,
+        stsEndpoint: aws.endpoint,
+        region: 'eu-west-1',
+        roleArn: ROLE,
+      },
+    },
+  })
   const provider = await createProviderProcess({
-    loaded,
+    loaded: await loadConfig(config),
     log: silentLogger,
     audit: (record) => records.push(record),
     meter: silentMeter,
     env: {},
   })
-  const server = await provider.listen({ directories: [{ path: scene.sockets }], alsoSearched: [] })
+  const sockets = mkdtempSync(join(scene.directory, 'sockets-'))
+  const server = await provider.listen({ directories: [{ path: sockets }], alsoSearched: [] })
   scene.afterwards(async () => {
     await server.close({ drainMs: 1000 })
     await provider.close()
   })
-  node = await scene.node()
-}, 30_000)
+  return scene.node({ providerDirs: [sockets], root: join(sockets, 'kubelet') })
+}
 
 afterAll(async () => {
   await scene.close()
@@ -86,7 +96,11 @@ afterAll(async () => {
 })
 
 let classes = 0
-async function mount(files: string, pod: { namespace?: string; serviceAccount?: string } = {}) {
+async function mount(
+  files: string,
+  pod: { namespace?: string; serviceAccount?: string } = {},
+  on: TestNode = node,
+) {
   classes += 1
   records.length = 0
   const request = {
@@ -96,8 +110,8 @@ async function mount(files: string, pod: { namespace?: string; serviceAccount?: 
       [AUDIENCE]: cluster.token({ namespace: 'shop', serviceAccount: 'web', audience: AUDIENCE }),
     },
   }
-  const result: VolumeResult = await node.publish(request)
-  const seen = result.code === 'OK' ? node.files(node.target(request)) : new Map<string, never>()
+  const result: VolumeResult = await on.publish(request)
+  const seen = result.code === 'OK' ? on.files(on.target(request)) : new Map<string, never>()
   return {
     result,
     files: Object.fromEntries(
@@ -263,5 +277,27 @@ describe('stores of the configuration', () => {
       )
       await provider.close()
     }
+  })
+})
+
+describe('the example', () => {
+  const example = (name: string): string =>
+    readFileSync(join(import.meta.dirname, '../../../examples/keyferry', name), 'utf8')
+
+  it('mounts with the stores of its configuration', async () => {
+    const { stores } = parse(example('node.yaml')) as { stores: Record<string, object> }
+    const spc = parse(example('secretproviderclass.yaml')) as { spec: { parameters: { files: string } } }
+    const region = aws.region('eu-west-1')
+    region.putSecret('shop/db', '{"user":"app"}')
+    region.putSecret('shop/token', 'one')
+    region.putSecret('shop/tls', '{"certificate":"CERT","privateKey":"KEY"}')
+    expect(parseConfig('node.yaml', example('node.yaml')).config.stores).toHaveProperty('central')
+    const { files } = await mount(spc.spec.parameters.files, {}, await started({ stores }))
+    expect(files).toEqual({
+      'db/password': '400 correct horse',
+      'app.env': "644 DB_USER=app\nDB_PASSWORD='correct horse'\n",
+      'tls/tls.crt': '644 CERT',
+      'tls/tls.key': '644 KEY',
+    })
   })
 })
