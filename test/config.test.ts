@@ -20,6 +20,7 @@ describe('the configuration file', () => {
     expect(policy).toEqual({
       profile: 'compat',
       allow: [{ identity: 'pod', addresses: ['*.example.org'] }],
+      inlineStores: 'deny',
       verifyParameters: 'off',
     })
   })

@@ -58,7 +58,10 @@ spec:
 ${spec}`
 
 describe('examples', () => {
-  const good = globSync('examples/**/*.yaml', { cwd: ROOT, exclude: ['examples/bad/**'] }).sort()
+  const good = globSync('examples/**/*.yaml', {
+    cwd: ROOT,
+    exclude: ['examples/bad/**', 'examples/keyferry/**'],
+  }).sort()
   const bad = globSync('examples/bad/*.yaml', { cwd: ROOT }).sort()
 
   it('are clean, all of them; the one that needs a Secret of its volume says so', () => {
@@ -74,6 +77,14 @@ describe('examples', () => {
     expect(counts).toMatchObject({ faults: 0, warnings: 1 })
     expect(counts['classes']).toBeGreaterThanOrEqual(13)
     expect(status).toBe(0)
+  })
+
+  it('of stores by name are clean with the configuration that has the stores, and not without it', () => {
+    const file = 'examples/keyferry/secretproviderclass.yaml'
+    const { status, stdout } = keyferry(['lint', '--config', 'examples/keyferry/node.yaml', '--json', file])
+    expect(JSON.parse(stdout)).toMatchObject({ counts: { classes: 1, faults: 0, warnings: 0 } })
+    expect(status).toBe(0)
+    expect(keyferry(['lint', file]).stdout).toContain('KEYFERRY_UNKNOWN_STORE')
   })
 
   it('of what goes wrong are of known dialects, and every page of them has faults', () => {

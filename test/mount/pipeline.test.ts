@@ -366,6 +366,16 @@ describe('a file gathered from several objects', () => {
     expect(await one.mount('').then(({ versions }) => versions)).toEqual(answer.versions)
   })
 
+  it('T27 marks each object for itself: the node’s identity of one is not the other’s', async () => {
+    const node: Gathered = { source: { ...from('b'), identity: 'node' }, object: 'one/b' }
+    const { mount, records } = planned({ a: { text: 'A' }, b: { text: 'B' } }, gather([a, node]))
+    await mount('')
+    expect(records.map(({ object, identity, marks }) => [object, identity, marks])).toEqual([
+      ['one/a', 'pod', []],
+      ['one/b', 'node', ['node-identity']],
+    ])
+  })
+
   it('T27 leaves one audit record for each object, with its own store', async () => {
     const { mount, records } = planned({ a: { text: 'A' }, b: { text: 'B' } }, gather([a, b]))
     await mount('')
