@@ -29,6 +29,13 @@ describe('design 5 refs of the keyferry dialect', () => {
     ])
   })
 
+  it('what is issued for one pod is shared with no other, a plain read is', async () => {
+    const { h } = await setUp()
+    const keyFor = (key: string, podUid: string): string => h.backend.refKey(h.backend.ref({ key, podUid }))
+    expect(keyFor('database/creds/app', 'u-1')).not.toBe(keyFor('database/creds/app', 'u-2'))
+    expect(keyFor('secret/data/app', 'u-1')).toBe(keyFor('secret/data/app', 'u-2'))
+  })
+
   it('method and body become the request', async () => {
     const { vault, h } = await setUp()
     vault.on('PUT /v1/x', secretV2({ a: 1 }))
