@@ -305,7 +305,8 @@ describe('faults of files', () => {
             expect(error.problems.length).toBeGreaterThan(0)
             for (const { code, message } of error.problems) {
               expect(code).toMatch(/^(?:KEYFERRY_[A-Z_]+|ECHO_REF)$/)
-              expect(message).not.toContain('undefined')
+              // The reader of YAML speaks of undefined tag handles.
+              expect(message).not.toMatch(/undefined(?! handle)/)
             }
           }
         },
