@@ -42,6 +42,13 @@ function quote(text: string): string {
 
 /** Byte order of UTF-8, which is code point order: not what comparing JavaScript strings gives. */
 export function compareUtf8(a: string, b: string): number {
+  const shared = Math.min(a.length, b.length)
+  let at = 0
+  while (at < shared && a.charCodeAt(at) === b.charCodeAt(at)) at += 1
+  // -1: the text has ended. Below the surrogates code units and bytes have one order.
+  const left = at < a.length ? a.charCodeAt(at) : -1
+  const right = at < b.length ? b.charCodeAt(at) : -1
+  if (left < 0xd800 && right < 0xd800) return left - right
   return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }
 

@@ -1,4 +1,5 @@
 /** Owns the way of a mount: plan → outputs checked → policy → resolver → select → versions → answer (design.md section 3). */
+import { createSecretKey } from 'node:crypto'
 import { BackendError, type Dialect, type Plan, type Source } from '../providers/adapter.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -52,7 +53,8 @@ export interface PipelineOptions {
 export function createPipeline(options: PipelineOptions): MountPipeline {
   const planner = createPlanner(options.limits)
   const rendering = {
-    versionKey: options.versionKey,
+    // Made once: a digest with bytes as its key spends most of its time on preparing them.
+    versionKey: createSecretKey(options.versionKey),
     maxFileBytes: options.limits.maxFileBytes,
     log: options.log,
   }

@@ -1,4 +1,5 @@
 /** Owns the step from fetched values to files: select, expand, copy, size limit. */
+import type { KeyObject } from 'node:crypto'
 import {
   BackendError,
   SelectError,
@@ -19,7 +20,7 @@ import { keyedDigest } from './versions.ts'
 
 export interface RenderOptions {
   /** The node's key for versions that a store does not give. */
-  readonly versionKey: Uint8Array
+  readonly versionKey: KeyObject
   /** Most bytes one file may have. */
   readonly maxFileBytes: number
   readonly log: Logger
@@ -155,7 +156,7 @@ function partsOf(output: ExpandOutput, value: Value): readonly Part[] {
     : (value.parts ?? []).map(({ name, bytes, version }) => ({ name, bytes: bytes.reveal(), version }))
 }
 
-function fileOf(output: FileOutput, value: Value, key: Uint8Array): RenderedFile {
+function fileOf(output: FileOutput, value: Value, key: KeyObject): RenderedFile {
   const { path, mode, select, versionId } = output
   const fetched = value.bytes.reveal()
   const contents = copyOf(select ? select(fetched) : fetched)
@@ -164,7 +165,7 @@ function fileOf(output: FileOutput, value: Value, key: Uint8Array): RenderedFile
   return { path, mode, contents, id: versionId ?? path, version: value.version || made() }
 }
 
-function partOf(output: ExpandOutput, part: Part, version: string, key: Uint8Array): RenderedFile {
+function partOf(output: ExpandOutput, part: Part, version: string, key: KeyObject): RenderedFile {
   const path = output.into === '' ? part.name : `${output.into}/${part.name}`
   const fault = pathFault(path)
   if (fault !== undefined) {

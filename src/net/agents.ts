@@ -26,6 +26,8 @@ export interface PoolOptions {
 
 /** Destinations whose connections are kept; the least recently used one goes first. */
 const MAX_POOLS = 64
+/** Of one pool. All of them may wait for a next call: closing half after each burst means opening them again. */
+const MAX_SOCKETS = 64
 /** Idle connections are closed before the usual server-side limits of 60 s and more. */
 const IDLE_MS = 30_000
 const CONNECT_MS = 10_000
@@ -83,7 +85,7 @@ function tlsKey(tls: TlsSettings | undefined): readonly unknown[] {
 function createAgents(to: Destination, options: PoolOptions): AgentPair {
   const rules = to.origin === 'parameter' ? options.rules : undefined
   const lookup = guardedLookup(rules, options.resolve)
-  const common = { keepAlive: true, maxSockets: 64, maxFreeSockets: 32, timeout: IDLE_MS }
+  const common = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS, timeout: IDLE_MS }
   const http = new HttpAgent(common)
   const https = new HttpsAgent({ ...common, ...tlsOptions(to.tls, options.defaultCa) })
   const plain = (target: Target, callback: Callback) => openPlain(to, target, lookup, callback)

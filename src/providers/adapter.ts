@@ -11,6 +11,7 @@
  * caching, error mapping and redaction: an adapter cannot lose a file, leak a value or share one
  * across identities.
  */
+import type { KeyObject } from 'node:crypto'
 import type { GenericSchema } from 'valibot'
 import type { HttpClient } from '../net/http.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -199,7 +200,7 @@ export interface FileOutput extends OutputBase {
 /** What a version can be made from. */
 export interface VersionFacts {
   /** Secret of this node, at least 16 bytes: the same for all mounts while the node's state lives. */
-  readonly key: Uint8Array
+  readonly key: KeyObject
   /** The file's bytes. */
   readonly contents: Uint8Array
   /** The fetched bytes that {@link FileOutput.select} was given. */

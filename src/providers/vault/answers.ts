@@ -1,5 +1,5 @@
 /** Owns how an envelope becomes a value: what is refused, what has an end, and which bytes stay the same (vault sections 4, 6, 9). */
-import { createHmac, randomBytes, X509Certificate } from 'node:crypto'
+import { createHmac, createSecretKey, randomBytes, X509Certificate } from 'node:crypto'
 import { formatGoJson, JsonNumber, type JsonValue } from '../../formats/json.ts'
 import { SecretBytes } from '../../telemetry/secret-bytes.ts'
 import type { BackendError, Value } from '../adapter.ts'
@@ -85,7 +85,7 @@ const MAX_HEADS = 4096
 
 /** Remembers, per key, everything of an envelope but its data, of which only a keyed digest is kept. */
 export function createSteadyEnvelopes(): SteadyEnvelopes {
-  const salt = randomBytes(32)
+  const salt = createSecretKey(randomBytes(32))
   const heads = new Map<string, { readonly digest: string; readonly head: Envelope }>()
   return {
     steady(key, envelope) {

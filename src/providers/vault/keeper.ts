@@ -3,7 +3,7 @@
  * what happens when a pod is gone (vault sections 7 and 9). One keeper per process; nothing is shared
  * between pods.
  */
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac, createSecretKey, randomBytes } from 'node:crypto'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Meter } from '../../telemetry/metrics.ts'
 import type { SecretBytes } from '../../telemetry/secret-bytes.ts'
@@ -78,7 +78,7 @@ const CLOSING_MS = 3000
 export function createKeeper(options: KeeperOptions): Keeper {
   const { clock, log, meter } = options
   const slots = new Map<string, Slot>()
-  const salt = randomBytes(32)
+  const salt = createSecretKey(randomBytes(32))
   const running = new Set<Promise<void>>()
   let cancelTimer = (): void => {}
   let closed = false

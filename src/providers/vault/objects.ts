@@ -1,5 +1,5 @@
 /** Owns the text under `objects` of a Vault SPC: its fields, and what each object reads from an answer (vault sections 2.3, 5, 6). */
-import { createHmac } from 'node:crypto'
+import { createHmac, type KeyObject } from 'node:crypto'
 import {
   decodeGoYaml,
   goAny,
@@ -81,7 +81,11 @@ export function configText(object: VaultObject): string {
 }
 
 /** 44 characters: URL-safe base64 of HMAC-SHA256 over settings and content. */
-export function objectVersion(key: Uint8Array, config: string, content: Uint8Array | string): string {
+export function objectVersion(
+  key: KeyObject | Uint8Array,
+  config: string,
+  content: Uint8Array | string,
+): string {
   const digest = createHmac('sha256', key).update(config).update(content).digest('base64url')
   return `${digest}=`
 }
