@@ -8,6 +8,7 @@ import { eventually } from './eventually.ts'
 import { processTests } from './process-tests.ts'
 import { sceneFor } from './scene.ts'
 import type { Scene } from './scene.ts'
+import type { PodStatus } from './stage.ts'
 import type { SubjectFactory } from './subject.ts'
 
 /** Declares the whole suite for one provider. `programs` are the peers that its factory needs. */
@@ -69,6 +70,10 @@ export function eventsOf({ stage }: Pick<Scene, 'stage'>, pod: string, reason: s
     .map((event) => String(event['message']))
 }
 
+function versionOf(id: string, status: PodStatus | undefined): string | undefined {
+  return status?.objects.find((object) => object.id === id)?.version
+}
+
 function rotationTests(factory: SubjectFactory): void {
   const here = sceneFor(factory, { version: '1.5.6', rotationPollInterval: '1s' })
 
@@ -85,7 +90,11 @@ function rotationTests(factory: SubjectFactory): void {
       'the event of the rotation',
       () => eventsOf(here(), pod.pod, 'MountRotationComplete').length > 0,
     )
-    expect(stage.podStatus(pod)?.objects).not.toEqual(before?.objects)
+    // The driver writes event and status one after the other: either may arrive first.
+    const ids = (): readonly string[] => stage.podStatus(pod)?.objects.map(({ id }) => id) ?? []
+    await eventually('the objects of the new content in the pod status', () => ids().includes('fresh'))
+    expect(ids()).not.toContain('old')
+    expect(versionOf('user', stage.podStatus(pod))).not.toBe(versionOf('user', before))
   })
 
   test('driver 4 real-1.5.6 unchanged content is polled and left alone', async () => {
