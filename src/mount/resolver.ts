@@ -11,10 +11,10 @@ import {
   type Source,
   type Value,
 } from '../providers/adapter.ts'
-import { HttpError, type HttpFailure } from '../net/http.ts'
 import type { Provenance } from '../telemetry/audit.ts'
 import type { Meter } from '../telemetry/metrics.ts'
-import { SecretBytes } from '../telemetry/secret-bytes.ts'
+import { admission, asBackendError, brokenAdapter, callBackend, refusals } from './backend-call.ts'
+import { batchKey, sourceKey } from './source-key.ts'
 import { holdUncached, ValueCache, type Held } from './value-cache.ts'
 
 export interface CacheSettings {
@@ -235,139 +235,6 @@ export function createResolver(options: ResolverOptions): Resolver {
     },
     clear: () => cache.clear(),
   }
-}
-
-/** What names a source apart from the caller. Mounts of one plan share its sources, so it is worth keeping. */
-const ownKeys = new WeakMap<Source, string>()
-
-function ownKey(source: Source, backend: Backend): string {
-  const known = ownKeys.get(source)
-  if (known !== undefined) return known
-  const key = JSON.stringify([source.backend, canonical(source.store), backend.refKey(source.ref)])
-  ownKeys.set(source, key)
-  return key
-}
-
-/** A backend is asked once for each identity that a mount uses. */
-function admission({ source }: Pick<Wanted, 'source'>): string {
-  return `${source.identity} ${source.backend}`
-}
-
-/** The backends that will not answer this mount, and why. */
-async function refusals(
-  wanted: readonly (Wanted & { readonly backend: Backend })[],
-  caller: Caller,
-): Promise<ReadonlyMap<string, BackendError>> {
-  const asked = new Map<string, BackendError | undefined>()
-  for (const { source, backend } of wanted) {
-    const key = admission({ source })
-    if (backend.admit === undefined || asked.has(key)) continue
-    const refusal = await refusalOf(backend, caller.host(source, caller.signal))
-    asked.set(key, refusal)
-  }
-  return new Map([...asked].flatMap(([key, refusal]) => (refusal ? [[key, refusal] as const] : [])))
-}
-
-async function refusalOf(backend: Backend, host: Host): Promise<BackendError | undefined> {
-  try {
-    await backend.admit?.(host)
-    return undefined
-  } catch (error) {
-    return asBackendError(error)
-  }
-}
-
-/**
- * Equal for two sources exactly when they may share a value. No part can run into the next: the first is
- * JSON, which has no line feed outside of its strings' escapes.
- */
-export function sourceKey(source: Source, backend: Backend, caller: Pick<Caller, 'identityKey'>): string {
-  return `${ownKey(source, backend)}\n${caller.identityKey(source.identity)}`
-}
-
-function batchKey(source: Source): string {
-  return JSON.stringify([source.backend, canonical(source.store), source.identity])
-}
-
-/** Plain data with its keys in order, so that equal settings give equal texts. */
-function canonical(data: unknown): unknown {
-  if (Array.isArray(data)) return data.map(canonical)
-  if (typeof data !== 'object' || data === null) return data
-  return Object.entries(data)
-    .filter(([, value]) => value !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
-    .map(([key, value]) => [key, canonical(value)])
-}
-
-async function callBackend(
-  backend: Backend,
-  wanted: readonly Wanted[],
-  host: Host,
-): Promise<readonly (Value | BackendError)[]> {
-  const store = wanted[0]?.source.store
-  try {
-    const answers = await backend.resolve(
-      store,
-      wanted.map(({ source }) => source.ref),
-      host,
-    )
-    if (!Array.isArray(answers) || answers.length !== wanted.length)
-      return wanted.map(() => brokenAdapter(backend.kind))
-    return answers.map((answer) =>
-      isValue(answer) || answer instanceof BackendError ? answer : brokenAdapter(backend.kind),
-    )
-  } catch (error) {
-    if (!(error instanceof BackendError || error instanceof HttpError)) {
-      host.log.error('backend threw something that is not a BackendError', {
-        backend: backend.kind,
-        error: error instanceof Error ? error.name : typeof error,
-      })
-    }
-    const failure = asBackendError(error)
-    return wanted.map(() => failure)
-  }
-}
-
-function isValue(answer: unknown): answer is Value {
-  return (
-    typeof answer === 'object' && answer !== null && 'bytes' in answer && answer.bytes instanceof SecretBytes
-  )
-}
-
-const KIND_OF_HTTP: Readonly<Record<HttpFailure, ErrorKind>> = {
-  'refused-address': 'denied',
-  unreachable: 'unavailable',
-  tls: 'unavailable',
-  timeout: 'timeout',
-  aborted: 'timeout',
-  'too-large': 'too-large',
-  malformed: 'malformed',
-}
-
-/** What an adapter threw, without what it may have put into the text. */
-function asBackendError(error: unknown): BackendError {
-  if (error instanceof BackendError) return error
-  if (error instanceof HttpError) {
-    return new BackendError({
-      kind: KIND_OF_HTTP[error.failure],
-      code: 'HTTP_FAILED',
-      message: error.message,
-    })
-  }
-  return new BackendError({
-    kind: 'internal',
-    code: 'INTERNAL',
-    message: 'the backend failed in a way it should not',
-    remedy: "Look for 'backend threw' in the provider's log and report it",
-  })
-}
-
-function brokenAdapter(kind: string): BackendError {
-  return new BackendError({
-    kind: 'internal',
-    code: 'INTERNAL',
-    message: `the adapter ${kind} gave no usable answer`,
-  })
 }
 
 function noAnswer(): BackendError {

@@ -1,12 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import {
-  createResolver,
-  sourceKey,
-  type CacheSettings,
-  type Caller,
-  type Resolution,
-} from '../../src/mount/resolver.ts'
+import { createResolver, type CacheSettings, type Caller, type Resolution } from '../../src/mount/resolver.ts'
+import { sourceKey } from '../../src/mount/source-key.ts'
 import {
   BackendError,
   type Backend,
@@ -177,6 +172,7 @@ describe('the resolver', () => {
     expect(key({ a: 1, b: [{ c: 2, d: 3 }] })).toBe(key({ b: [{ d: 3, c: 2 }], a: 1 }))
     expect(key({ a: [1, 2] })).not.toBe(key({ a: [2, 1] }))
     expect(key({ a: ['x', 'y'] })).not.toBe(key({ a: { x: 'y' } }))
+    expect(key({ a: [['x', 'y']] })).not.toBe(key({ a: { x: 'y' } }))
   })
 
   it('a failure is not kept: the next mount asks again', async () => {
