@@ -180,6 +180,11 @@ describe('the YAML store', () => {
       { numRuns: 400 },
     )
   })
+  test('sops A15, T14 more lines than the nodes could take are refused before they become tokens', async () => {
+    const source = (lines: number): string => `- a: "${'y\n\n  '.repeat(lines / 2)}"`
+    expect(await read('yaml', source(100_000))).toBe(LIMIT)
+    expect(await read('yaml', `a: x\n${'# note\n'.repeat(20_000)}sops: {}\n`)).toBe('{"a":"x"}')
+  })
   test('sops A4 YAML reads JSON text as the JSON store does', async () => {
     await fc.assert(
       fc.asyncProperty(

@@ -9,6 +9,8 @@ const PLAIN_MARK = '\u001f'
 const STATES_PER_LEVEL = 3
 /** Lexemes beside white space that one node may take: quotes apart, a mark, `:`, `,`, a tag, an anchor. */
 const LEXEMES_PER_NODE = 8
+/** Lines that one node may take, on average: what the tool writes takes one, a text of many lines is one node. */
+const LINES_PER_NODE = 3
 
 type Token = Parameters<Composer['next']>[0]
 
@@ -24,11 +26,19 @@ export class YamlFault extends Error {
   }
 }
 
+function linesOf(source: string): number {
+  let lines = 1
+  for (let i = source.indexOf('\n'); i !== -1; i = source.indexOf('\n', i + 1)) lines += 1
+  return lines
+}
+
 /**
  * Splits the text into tokens of whole documents, counting before anything is built: documents,
  * nesting, nodes, lines of text.
  */
 function* tokensOf(source: string, limits: Limits): Generator<Token | undefined, undefined> {
+  // Each line may become tokens of its own, which together would fill the heap before they are counted.
+  withinLimit(limits, 'nodes', Math.ceil(linesOf(source) / LINES_PER_NODE))
   const parser = new Parser()
   const states = limits.depth * STATES_PER_LEVEL + 16
   let documents = 0
