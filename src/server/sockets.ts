@@ -11,12 +11,6 @@ import { dirname, isAbsolute, join } from 'node:path'
 import { connectProvider } from '../rpc/contract.ts'
 import type { Logger } from '../telemetry/log.ts'
 
-/** The driver's own defaults, in the order in which it looks (driver.md section 2). */
-export const DRIVER_DIRECTORIES: readonly string[] = [
-  '/etc/kubernetes/secrets-store-csi-providers',
-  '/var/run/secrets-store-csi-providers',
-]
-
 /** A socket cannot be where it should. The text says what to do. */
 export class SocketError extends Error {
   override readonly name = 'SocketError'

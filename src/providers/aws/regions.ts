@@ -5,24 +5,6 @@ import { BackendError } from '../adapter.ts'
 import { AwsFailure, backendError } from './failures.ts'
 import type { RegionFailure } from './failures.ts'
 
-/** Lets `limit` tasks run at once; the others wait in order. */
-export function limiter(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
-  let running = 0
-  const waiting: (() => void)[] = []
-  return async (task) => {
-    if (running >= limit) await new Promise<void>((resolve) => waiting.push(resolve))
-    else running += 1
-    try {
-      return await task()
-    } finally {
-      const next = waiting.shift()
-      // The slot goes straight to the next in line, so that nobody can slip in between.
-      if (next === undefined) running -= 1
-      else next()
-    }
-  }
-}
-
 export interface RegionCalls<T> {
   /** Asks a region; `second` says that it is the failover region. @throws AwsFailure */
   readonly ask: (region: string, second: boolean) => Promise<T>

@@ -1,22 +1,5 @@
 /** Owns restraint towards vaults: how many calls at once, and the pause that all mounts keep after a 429 (azure section 14). */
-
-/** Lets `limit` tasks run at once; the others wait in order. */
-export function limiter(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
-  let running = 0
-  const waiting: (() => void)[] = []
-  return async (task) => {
-    if (running >= limit) await new Promise<void>((resolve) => waiting.push(resolve))
-    else running += 1
-    try {
-      return await task()
-    } finally {
-      const next = waiting.shift()
-      // The slot goes straight to the next in line, so that nobody can slip in between.
-      if (next === undefined) running -= 1
-      else next()
-    }
-  }
-}
+import { limiter } from '../../net/limiter.ts'
 
 /** Calls to one vault from the whole process: as many as connections are kept, so that bursts make no new ones. */
 const PER_VAULT = 32

@@ -2,12 +2,13 @@
  * Owns calls to one vault in one mount's name: token, restraint, one repeat after a 401, refusals as
  * errors. The token goes to the vault's own origin and nowhere else (threat model T11).
  */
+import { limiter } from '../../net/limiter.ts'
 import type { HttpResponse } from '../../net/http.ts'
 import type { Host } from '../adapter.ts'
 import type { Credentials, Purpose } from './credentials.ts'
 import { azureError, badAnswer, retryAfterOf, unanswered, vaultRefusal } from './failures.ts'
 import type { AzureEnvironment } from './settings.ts'
-import { limiter, type VaultPace } from './throttle.ts'
+import { type VaultPace } from './throttle.ts'
 
 /** Fetches of one mount at a time. */
 const PER_MOUNT = 32
