@@ -2,10 +2,12 @@
 import type { CacheSettings } from '../../../src/mount/resolver.ts'
 import { FakeAws } from './fake-aws.ts'
 import { FakeCluster } from './fake-identity.ts'
-import { createMounts, ROLE } from './mounts.ts'
+import { createMounts } from './mounts.ts'
 import type { Mounts } from './mounts.ts'
+import { trustWeb } from './web-role.ts'
 
-export { ROLE, tokenText } from './mounts.ts'
+export { tokenText } from './mounts.ts'
+export { ROLE } from './web-role.ts'
 
 export interface HarnessOptions {
   readonly env?: Readonly<Record<string, string>>
@@ -22,15 +24,7 @@ export interface Harness extends Mounts {
 export async function startHarness(options: HarnessOptions = {}): Promise<Harness> {
   const fake = await new FakeAws().start()
   const cluster = new FakeCluster()
-  fake.identity.clusters.set(cluster.issuer, cluster)
-  fake.identity.roles.set(ROLE, {
-    arn: ROLE,
-    trust: {
-      issuer: cluster.issuer,
-      audience: 'sts.amazonaws.com',
-      subjects: ['system:serviceaccount:shop:web'],
-    },
-  })
+  trustWeb(fake, cluster)
   const mounts = createMounts({
     cluster,
     env: options.env ?? {},

@@ -5,29 +5,21 @@ import type { BackendError, KeyService } from '../../../src/providers/adapter.ts
 import type { KmsEntry } from '../../../src/providers/aws/kms.ts'
 import { kmsKeyService } from '../../../src/providers/aws/kms.ts'
 import { backendContext } from '../../support/backend-context.ts'
-import { testHost, testHttp } from '../../support/test-host.ts'
+import { testHttp } from '../../support/test-host.ts'
 import { FakeAws } from './fake-aws.ts'
 import { FakeCluster } from './fake-identity.ts'
+import { ROLE, trustWeb, webHost } from './web-role.ts'
 
 const http = testHttp()
 const fake = await new FakeAws().start()
 const cluster = new FakeCluster()
-const ROLE = 'arn:aws:iam::111122223333:role/web'
 const OTHER = 'arn:aws:iam::999988887777:role/keys'
 const KEY = 'arn:aws:kms:eu-west-3:111122223333:key/0f2a'
 const plaintext = randomBytes(32)
 
 beforeEach(() => {
   fake.reset()
-  fake.identity.clusters.set(cluster.issuer, cluster)
-  fake.identity.roles.set(ROLE, {
-    arn: ROLE,
-    trust: {
-      issuer: cluster.issuer,
-      audience: 'sts.amazonaws.com',
-      subjects: ['system:serviceaccount:shop:web'],
-    },
-  })
+  trustWeb(fake, cluster)
   fake.identity.roles.set(OTHER, { arn: OTHER, trustedRoles: [ROLE] })
 })
 afterAll(async () => {
@@ -35,18 +27,7 @@ afterAll(async () => {
   await fake.stop()
 })
 
-const host = () =>
-  testHost({
-    http,
-    tokens: {
-      'sts.amazonaws.com': cluster.token({
-        namespace: 'shop',
-        serviceAccount: 'web',
-        audience: 'sts.amazonaws.com',
-      }),
-    },
-    annotations: { 'eks.amazonaws.com/role-arn': ROLE },
-  })
+const host = () => webHost(cluster, { http })
 
 /** The type is the one that SOPS asks for. */
 const service = (settings: Record<string, unknown> = {}): KeyService =>

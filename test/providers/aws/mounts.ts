@@ -18,8 +18,7 @@ import { createRegistry } from '../../../src/providers/registry.ts'
 import type { LogFields, Logger } from '../../../src/telemetry/log.ts'
 import { silentMeter } from '../../../src/telemetry/metrics.ts'
 import type { FakeCluster } from './fake-identity.ts'
-
-export const ROLE = 'arn:aws:iam::111122223333:role/web'
+import { ROLE } from './web-role.ts'
 
 /** A file as the pod would see it, and the version reported for it. */
 export interface SeenFile {

@@ -6,47 +6,28 @@ import { parameterStoreBackend } from '../../../src/providers/aws/parameter-stor
 import type { ParameterRef } from '../../../src/providers/aws/parameter-store.ts'
 import type { AwsStore } from '../../../src/providers/aws/settings.ts'
 import { backendContext } from '../../support/backend-context.ts'
-import { testHost, testHttp } from '../../support/test-host.ts'
+import { testHttp } from '../../support/test-host.ts'
 import { FakeAws } from './fake-aws.ts'
 import { FakeCluster } from './fake-identity.ts'
+import { ROLE, trustWeb, webHost } from './web-role.ts'
 
 const http = testHttp()
 const fake = await new FakeAws().start()
 const cluster = new FakeCluster()
-const ROLE = 'arn:aws:iam::111122223333:role/web'
 const STORE: AwsStore = { region: 'eu-central-1' }
 const region = () => fake.region('eu-central-1')
 
 beforeEach(() => {
   fake.reset()
   fake.regions.clear()
-  fake.identity.clusters.set(cluster.issuer, cluster)
-  fake.identity.roles.set(ROLE, {
-    arn: ROLE,
-    trust: {
-      issuer: cluster.issuer,
-      audience: 'sts.amazonaws.com',
-      subjects: ['system:serviceaccount:shop:web'],
-    },
-  })
+  trustWeb(fake, cluster)
 })
 afterAll(async () => {
   http.close()
   await fake.stop()
 })
 
-const host = () =>
-  testHost({
-    http,
-    tokens: {
-      'sts.amazonaws.com': cluster.token({
-        namespace: 'shop',
-        serviceAccount: 'web',
-        audience: 'sts.amazonaws.com',
-      }),
-    },
-    annotations: { 'eks.amazonaws.com/role-arn': ROLE },
-  })
+const host = () => webHost(cluster, { http })
 
 const backend: Backend<AwsStore, ParameterRef> = parameterStoreBackend(
   backendContext({ settings: { endpoint: fake.endpoint, stsEndpoint: fake.endpoint }, http }),

@@ -11,8 +11,8 @@ import { parseConfig } from '../../../src/config.ts'
 import type { MountAnswer } from '../../../src/mount/answer.ts'
 import { MountFailure } from '../../../src/mount/errors.ts'
 import { decodeMountRequest } from '../../../src/mount/request.ts'
-import type { LogFields, Logger } from '../../../src/telemetry/log.ts'
 import { createMeter } from '../../../src/telemetry/metrics.ts'
+import { recordingLogger } from '../../support/recording-logger.ts'
 import type { PodOfToken } from './fake-cluster.ts'
 import { FakeGoogle } from './fake-google.ts'
 
@@ -96,7 +96,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const meter = await createMeter()
   const provider = await createProviderProcess({
     loaded: parseConfig('test.yaml', JSON.stringify(config)),
-    log: recorder(logs),
+    log: recordingLogger(logs),
     audit: (record) => void logs.push(JSON.stringify(record)),
     meter,
     env: {
@@ -183,17 +183,4 @@ function seen(answer: MountAnswer): Mounted {
   }))
   answer.release()
   return { files: copies, versions }
-}
-
-function recorder(lines: string[]): Logger {
-  const line = (level: string) => (message: string, fields?: LogFields) =>
-    void lines.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`)
-  const logger: Logger = {
-    debug: line('debug'),
-    info: line('info'),
-    warn: line('warn'),
-    error: line('error'),
-    with: () => logger,
-  }
-  return logger
 }

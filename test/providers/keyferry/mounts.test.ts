@@ -15,7 +15,7 @@ import { silentMeter } from '../../../src/telemetry/metrics.ts'
 import { sopsNode, type SopsNode } from '../../support/sops-node.ts'
 import { FakeAws } from '../aws/fake-aws.ts'
 import { FakeCluster } from '../aws/fake-identity.ts'
-import { ROLE } from '../aws/mounts.ts'
+import { ROLE, trustWeb } from '../aws/web-role.ts'
 
 const AUDIENCE = 'sts.amazonaws.com'
 
@@ -38,11 +38,7 @@ function start(text: string): Promise<ProviderProcess> {
 beforeAll(async () => {
   scene = await sopsNode()
   aws = await new FakeAws().start()
-  aws.identity.clusters.set(cluster.issuer, cluster)
-  aws.identity.roles.set(ROLE, {
-    arn: ROLE,
-    trust: { issuer: cluster.issuer, audience: AUDIENCE, subjects: ['system:serviceaccount:shop:web'] },
-  })
+  trustWeb(aws, cluster)
   const region = aws.region('eu-west-1')
   region.putSecret('shop.token', 'old')
   region.putSecret('shop.token', 'abc')

@@ -18,10 +18,10 @@ import { openbaoDialect, vaultDialect } from '../../../src/providers/vault/diale
 import type { Clock } from '../../../src/providers/vault/slots.ts'
 import { settingsSchema } from '../../../src/providers/vault/settings.ts'
 import { silentAudit } from '../../../src/telemetry/audit.ts'
-import type { LogFields, Logger } from '../../../src/telemetry/log.ts'
 import type { Meter } from '../../../src/telemetry/metrics.ts'
 import { SecretBytes } from '../../../src/telemetry/secret-bytes.ts'
 import { backendContext } from '../../support/backend-context.ts'
+import { recordingLogger } from '../../support/recording-logger.ts'
 
 export const POD: PodFacts = { name: 'web-0', namespace: 'shop', uid: 'uid-1', serviceAccount: 'web' }
 
@@ -130,19 +130,6 @@ function testMeter(figures: Map<string, number>): Meter {
   }
 }
 
-function testLogger(lines: string[]): Logger {
-  const line = (level: string) => (message: string, fields?: LogFields) =>
-    void lines.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`)
-  const logger: Logger = {
-    debug: line('debug'),
-    info: line('info'),
-    warn: line('warn'),
-    error: line('error'),
-    with: () => logger,
-  }
-  return logger
-}
-
 const realClock: ManualClock = {
   now: () => Date.now(),
   after: (ms, call) => {
@@ -156,7 +143,7 @@ export function createHarness(options: HarnessOptions = {}): Harness {
   const logs: string[] = []
   const figures = new Map<string, number>()
   const asked: string[] = []
-  const log = testLogger(logs)
+  const log = recordingLogger(logs)
   const meter = testMeter(figures)
   const http = createHttpClient({ rules: { refused: [] } })
   const manual = manualClock(async () => {
