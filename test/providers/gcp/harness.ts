@@ -94,6 +94,10 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   }
   const logs: string[] = []
   const meter = await createMeter()
+  const release = async (): Promise<void> => {
+    await google.stop()
+    rmSync(directory, { recursive: true })
+  }
   const provider = await createProviderProcess({
     loaded: parseConfig('test.yaml', JSON.stringify(config)),
     log: recordingLogger(logs),
@@ -104,6 +108,9 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       GCE_METADATA_HOST: options.metadata === false ? '127.0.0.1:1' : listeners.plainHost,
       ...options.env,
     },
+  }).catch(async (error: unknown) => {
+    await release()
+    throw error
   })
   const mount: Harness['mount'] = async (secrets, pod = {}, more = {}) => {
     const request = decodeMountRequest({
@@ -136,8 +143,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     },
     stop: async () => {
       await provider.close()
-      await google.stop()
-      rmSync(directory, { recursive: true })
+      await release()
     },
   }
 }
