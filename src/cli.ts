@@ -21,6 +21,12 @@ Run it on a node:
 
 Exit codes: 0 done, 1 it failed, 2 wrong use or broken configuration.`
 
+const SERVE_HELP = `
+The configuration file is looked at every two seconds and at SIGHUP: policy, stores, cache times and log.level are put
+in force at once, the log names what else has changed and needs a restart. A broken file changes nothing.
+
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 it failed, 2 wrong use or broken configuration at the start.`
+
 const MOUNT_HELP = `
 The files are written by the same steps as on a node: the real server on a real socket, and a stand-in for the
 driver that checks, writes and links them as the driver does. What a pod would find is printed, never the values.
@@ -78,6 +84,7 @@ async function program(): Promise<Command> {
     .option('--admin-address <host:port>', 'where to answer /healthz, /readyz and /metrics, or off')
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LOG_LEVELS))
     .option('--takeover', 'replace a socket on which another provider answers')
+    .addHelpText('after', SERVE_HELP)
     .action(async (flags) => (await import('./commands/serve.ts')).serve(flags))
 
   root

@@ -197,6 +197,8 @@ export function defaultConfig(): Config {
 /** A configuration that knows the line of each of its values. */
 export interface LoadedConfig {
   readonly config: Config
+  /** What it was read from, to tell a change of the file. */
+  readonly text: string
   /** The error for the value at `path`, e.g. `['backends', 'sops', 'roots']`. */
   readonly fault: (path: readonly (string | number)[], reason: string) => ConfigError
 }
@@ -206,14 +208,17 @@ export interface LoadedConfig {
  * @throws ConfigError naming file, line and reason.
  */
 export async function loadConfig(file: string): Promise<LoadedConfig> {
-  let text: string
+  return parseConfig(file, await readConfig(file))
+}
+
+/** The text of a configuration file. @throws ConfigError */
+export async function readConfig(file: string): Promise<string> {
   try {
-    text = await readFile(file, 'utf8')
+    return await readFile(file, 'utf8')
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
     throw new ConfigError(`${file}: cannot be read (${code})`)
   }
-  return parseConfig(file, text)
 }
 
 /** Reads the text of a configuration file; `file` is used in errors only. @throws ConfigError */
@@ -243,7 +248,7 @@ export function parseConfig(file: string, text: string): LoadedConfig {
   if (Array.isArray(data)) throw fault([], 'the configuration must be a mapping, not a list')
   const result = v.safeParse(ConfigSchema, data)
   if (!result.success) throw fault(...issueOf(result.issues))
-  return { config: result.output, fault }
+  return { config: result.output, text, fault }
 }
 
 /** Path and reason of the first issue that a schema found. */

@@ -1,7 +1,7 @@
 /** Owns the way from `stores` of the configuration file to the dialect `keyferry`. */
 import * as v from 'valibot'
 import { issueOf, type LoadedConfig } from '../config.ts'
-import type { Backend } from '../providers/adapter.ts'
+import type { Backend, Dialect } from '../providers/adapter.ts'
 import type { ConfiguredStore } from '../providers/keyferry/stores.ts'
 import type { AdapterEntry, Registry } from '../providers/registry.ts'
 
@@ -10,13 +10,16 @@ export function keyferryEntry(loaded: LoadedConfig, registry: () => Registry): A
   return {
     dialects: ['keyferry'],
     backends: [],
-    async load() {
-      const { keyferryDialect } = await import('../providers/keyferry/dialect.ts')
-      const stores = await configuredStores(loaded, registry())
-      const inline = loaded.config.policy.inlineStores === 'allow' ? await usableBackends(registry()) : 'deny'
-      return { adapter: { dialects: [keyferryDialect({ stores, inline })] } }
-    },
+    load: async () => ({ adapter: { dialects: [await keyferryDialectOf(loaded, registry())] } }),
   }
+}
+
+/** The dialect over the stores of one configuration. @throws ConfigError */
+export async function keyferryDialectOf(loaded: LoadedConfig, registry: Registry): Promise<Dialect> {
+  const { keyferryDialect } = await import('../providers/keyferry/dialect.ts')
+  const stores = await configuredStores(loaded, registry)
+  const inline = loaded.config.policy.inlineStores === 'allow' ? await usableBackends(registry) : 'deny'
+  return keyferryDialect({ stores, inline })
 }
 
 /** @throws ConfigError with file, line and column of the first store that cannot be used. */

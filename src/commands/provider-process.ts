@@ -5,7 +5,7 @@ import type { MountPipeline } from '../mount/answer.ts'
 import { createCallers } from '../mount/host.ts'
 import { createPipeline } from '../mount/pipeline.ts'
 import { createPolicy, policyHash } from '../mount/policy.ts'
-import { createResolver } from '../mount/resolver.ts'
+import { createResolver, type CacheTimes } from '../mount/resolver.ts'
 import { createParameterCheck, type ParameterCheck } from '../mount/verify-parameters.ts'
 import { loadVersionKey } from '../mount/version-key.ts'
 import { createPodWatch } from '../kubernetes/pod-watch.ts'
@@ -24,7 +24,7 @@ import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/metrics.ts'
 import { VERSION } from '../version.ts'
-import { keyferryEntry } from './keyferry-stores.ts'
+import { keyferryDialectOf, keyferryEntry } from './keyferry-stores.ts'
 import { createKubernetesReads, type KubernetesReads } from './kubernetes-reads.ts'
 
 /** What `Version` calls us, under every socket name. */
@@ -42,12 +42,29 @@ export interface ProcessOptions {
 export interface ProviderProcess {
   readonly registry: Registry
   readonly pipeline: MountPipeline
-  /** The policy in force; equal hashes mean equal rules (threat model T28). */
-  readonly policy: { readonly profile: string; readonly hash: string }
+  /** The rules in force; equal hashes mean equal policies and stores (threat model T28). */
+  readonly policy: PolicyName
+  /**
+   * Puts the policy, the stores and the cache times of another configuration in force; everything else stays
+   * as it was at the start. Mounts under way end under the rules they began with.
+   * @throws ConfigError when they cannot be used: the old ones stay then
+   */
+  apply(loaded: LoadedConfig): Promise<void>
   /** Binds the sockets. Directories and names are the configuration's. @throws SocketError */
   listen(options: Pick<ServerOptions, 'directories' | 'alsoSearched'>): Promise<RunningServer>
   /** Forgets every value and closes backends. */
   close(): Promise<void>
+}
+
+interface PolicyName {
+  readonly profile: string
+  readonly hash: string
+}
+
+/** What mounts are judged by, made of one reading of the configuration: never changed, only replaced as a whole. */
+interface Rules {
+  readonly pipeline: MountPipeline
+  readonly policy: PolicyName
 }
 
 /** @throws ConfigError when the configuration names what is not there or cannot be used. */
@@ -62,58 +79,73 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       : undefined
   const registry = await loadRegistry(loaded, { log, http, env: options.env, meter, pods })
   await placed(loaded, () => registry.check())
-  // Loads the stores of the configuration, so that mistakes stop the start.
-  await placed(loaded, () => registry.dialect('keyferry'))
   const names = providerNames(loaded, registry)
   const resolver = createResolver({
     backend: (kind) => registry.backend(kind),
-    cache: {
-      freshForMs: config.cache.freshFor,
-      staleIfErrorMs: config.cache.staleIfError,
-      immutableForMs: config.cache.immutableFor,
-      maxBytes: config.cache.maxBytes,
-    },
+    cache: { ...cacheTimes(config.cache), maxBytes: config.cache.maxBytes },
     meter,
     now: Date.now,
     random: Math.random,
   })
-  const verifyParameters = parameterCheck(loaded, reads)
-  const policy = { hash: policyHash(config.policy), profile: config.policy.profile }
-  meter.gauge('keyferry_policy_info', 1, policy)
   const versionKey = await placed(loaded, () =>
     loadVersionKey({ file: config.node.versionKeyFile, stateDir: config.node.stateDir, log }),
   )
-  const pipeline = createPipeline({
-    dialect: (provider) => registry.dialect(provider),
-    resolver,
-    caller: createCallers({
-      http,
-      sessions: createSessionCache({ now: Date.now, meter }),
-      log,
-      now: () => new Date(),
-      ...(reads.mint && { mint: reads.mint }),
-      annotation: reads.annotation,
-      nodeLabel: reads.nodeLabel,
-    }),
-    addresses: async (source) =>
-      (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
-    keys: async (source) => {
-      const backend = await registry.backend(source.backend)
-      return backend.keys?.(source.store, source.ref) ?? [backend.refKey(source.ref)]
-    },
-    policy: createPolicy(config.policy),
-    ...(verifyParameters && { verifyParameters }),
-    versionKey,
-    limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
-    audit: options.audit,
-    meter,
+  const callers = createCallers({
+    http,
+    sessions: createSessionCache({ now: Date.now, meter }),
     log,
-    now: Date.now,
+    now: () => new Date(),
+    ...(reads.mint && { mint: reads.mint }),
+    annotation: reads.annotation,
+    nodeLabel: reads.nodeLabel,
   })
+
+  /** A pipeline of its own for each reading: with it go the plans that were made with older stores. */
+  async function rulesOf(reading: LoadedConfig): Promise<Rules> {
+    const { policy, stores, cache } = reading.config
+    const keyferry = await placed(reading, () => keyferryDialectOf(reading, registry))
+    const verifyParameters = parameterCheck(reading, reads)
+    const times = cacheTimes(cache)
+    const pipeline = createPipeline({
+      dialect: async (provider) => (provider === keyferry.name ? keyferry : registry.dialect(provider)),
+      resolver,
+      caller: (...mount) => ({ ...callers(...mount), cache: times }),
+      addresses: async (source) =>
+        (await registry.backend(source.backend)).addresses?.(source.store, source.ref) ?? [],
+      keys: async (source) => {
+        const backend = await registry.backend(source.backend)
+        return backend.keys?.(source.store, source.ref) ?? [backend.refKey(source.ref)]
+      },
+      policy: createPolicy(policy),
+      ...(verifyParameters && { verifyParameters }),
+      versionKey,
+      limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
+      audit: options.audit,
+      meter,
+      log,
+      now: Date.now,
+    })
+    return { pipeline, policy: { hash: policyHash({ policy, stores }), profile: policy.profile } }
+  }
+
+  let inForce = await rulesOf(loaded)
+  meter.gauge('keyferry_policy_info', 1, { ...inForce.policy })
+  const pipeline: MountPipeline = (request, context) => inForce.pipeline(request, context)
   return {
     registry,
     pipeline,
-    policy,
+    get policy() {
+      return inForce.policy
+    },
+    async apply(reading) {
+      const before = inForce.policy
+      inForce = await rulesOf(reading)
+      const { hash, profile } = inForce.policy
+      if (hash === before.hash) return
+      meter.gauge('keyferry_policy_info', undefined, { ...before })
+      meter.gauge('keyferry_policy_info', 1, { hash, profile })
+      log.info('policy changed', { from: before.hash, to: hash, profile })
+    },
     listen: (where) =>
       startServer({
         ...where,
@@ -174,6 +206,10 @@ export function serverLimits({ limits }: Config): Partial<ServerLimits> {
     maxResponseBytes: limits.responseBytes,
     responseBytes: limits.inFlightBytes,
   }
+}
+
+function cacheTimes({ freshFor, staleIfError, immutableFor }: Config['cache']): CacheTimes {
+  return { freshForMs: freshFor, staleIfErrorMs: staleIfError, immutableForMs: immutableFor }
 }
 
 /** The socket names to serve: all there are, or those the configuration lists. */

@@ -18,6 +18,7 @@ import { createLogger } from '../telemetry/pino-log.ts'
 import { VERSION } from '../version.ts'
 import { guardMemory } from './memory-guard.ts'
 import { createProviderProcess } from './provider-process.ts'
+import { watchConfig, type ConfigWatch, type WatchOptions } from './reload.ts'
 
 /** Flags of `keyferry serve`; each wins over the configuration file. */
 export interface ServeFlags {
@@ -31,8 +32,16 @@ export interface ServeFlags {
 
 /** The configuration file, or the defaults where there is none, with the flags laid over it. @throws ConfigError */
 export async function effectiveConfig(flags: ServeFlags): Promise<LoadedConfig> {
-  const file = flags.config ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined)
+  const file = configFile(flags)
   const loaded = file === undefined ? parseConfig('(no configuration file)', '') : await loadConfig(file)
+  return withFlags(loaded, flags)
+}
+
+function configFile(flags: ServeFlags): string | undefined {
+  return flags.config ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined)
+}
+
+function withFlags(loaded: LoadedConfig, flags: ServeFlags): LoadedConfig {
   const { config } = loaded
   const overlaid: Config = {
     ...config,
@@ -66,6 +75,14 @@ export async function serve(flags: ServeFlags): Promise<void> {
     env: process.env,
   })
   const server = await provider.listen(socketDirectories(config))
+  const watch = watched(flags, loaded, {
+    log,
+    meter: meter ?? silentMeter,
+    async apply(reading) {
+      await provider.apply(reading)
+      log.setLevel(reading.config.log.level)
+    },
+  })
   const state = { ready: true }
   const admin = meter && (await openAdmin(config.admin.address, server, meter, state))
   warnAboutSwap(log, meter)
@@ -80,12 +97,31 @@ export async function serve(flags: ServeFlags): Promise<void> {
   })
 
   const signal = await ended()
+  watch?.close()
   state.ready = false
   log.info('draining', { signal, drainMs: config.limits.drain })
   await server.close({ drainMs: config.limits.drain })
   await provider.close()
   await admin?.close()
   log.info('ended')
+}
+
+/** Looks after the configuration file from now on, also at SIGHUP. Undefined where the process was started without one. */
+function watched(
+  flags: ServeFlags,
+  started: LoadedConfig,
+  options: Pick<WatchOptions, 'apply' | 'log' | 'meter'>,
+): ConfigWatch | undefined {
+  const file = configFile(flags)
+  if (file === undefined) return undefined
+  const watch = watchConfig({
+    file,
+    started,
+    parse: (text) => withFlags(parseConfig(file, text), flags),
+    ...options,
+  })
+  process.on('SIGHUP', () => void watch.look('now'))
+  return watch
 }
 
 /** Configured directories have to exist; of the defaults those that do are used. */

@@ -81,9 +81,17 @@ export function createPolicy({ profile, allow }: PolicySettings): Policy {
 /** What holds where nobody configured anything: what a vendor's own provider would allow, marked. */
 export const compatPolicy: Policy = createPolicy({ profile: 'compat', allow: [] })
 
-/** Names a policy, so that nodes and restarts can be compared: 16 hexadecimal characters (threat model T28). */
+/**
+ * Names a policy, so that nodes and restarts can be compared: 16 hexadecimal characters (threat model T28).
+ * Lists keep their order, mappings have none.
+ */
 export function policyHash(settings: unknown): string {
-  return createHash('sha256').update(JSON.stringify(settings)).digest('hex').slice(0, 16)
+  const text = JSON.stringify(settings, (_, value: unknown) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  )
+  return createHash('sha256').update(text).digest('hex').slice(0, 16)
 }
 
 function marksOf({ source, addresses }: PolicyQuestion): readonly PolicyMark[] {

@@ -17,13 +17,17 @@ import { admission, asBackendError, brokenAdapter, callBackend, refusals } from 
 import { batchKey, sourceKey } from './source-key.ts'
 import { holdUncached, ValueCache, type Held } from './value-cache.ts'
 
-export interface CacheSettings {
+/** How long values are used. */
+export interface CacheTimes {
   /** Identical requests within this many milliseconds cost one call; 0 switches that off. */
   readonly freshForMs: number
   /** How old a value may be that is served when its backend cannot answer; 0: never. */
   readonly staleIfErrorMs: number
   /** How long a version that can never change is kept. */
   readonly immutableForMs: number
+}
+
+export interface CacheSettings extends CacheTimes {
   readonly maxBytes: number
 }
 
@@ -45,6 +49,8 @@ export interface Caller {
   readonly signal: AbortSignal
   /** End of the mount's budget, milliseconds since the epoch. */
   readonly deadline: number
+  /** What its configuration says; default: the resolver's own. */
+  readonly cache?: CacheTimes
 }
 
 /** What became of one source. */
@@ -82,13 +88,13 @@ interface Wanted {
 }
 
 export function createResolver(options: ResolverOptions): Resolver {
-  const { cache: settings, meter, now } = options
-  const cache = new ValueCache(settings.maxBytes)
+  const { meter, now } = options
+  const cache = new ValueCache(options.cache.maxBytes)
   /** Fetches in flight, by key. */
   const flights = new Map<string, Batch>()
-  const keepMs = Math.max(settings.freshForMs, settings.staleIfErrorMs)
+  const timesOf = (caller: Caller): CacheTimes => caller.cache ?? options.cache
 
-  function fresh(key: string): Held | undefined {
+  function fresh(key: string, settings: CacheTimes): Held | undefined {
     const held = cache.get(key, now())
     if (!held) return undefined
     const limit = held.value.immutable
@@ -99,7 +105,7 @@ export function createResolver(options: ResolverOptions): Resolver {
     return undefined
   }
 
-  function stale(key: string, error: BackendError): Held | undefined {
+  function stale(key: string, error: BackendError, settings: CacheTimes): Held | undefined {
     if (settings.staleIfErrorMs === 0 || !TRANSIENT.has(error.kind)) return undefined
     const held = cache.get(key, now())
     if (!held) return undefined
@@ -108,8 +114,8 @@ export function createResolver(options: ResolverOptions): Resolver {
     return undefined
   }
 
-  function arrived(key: string, value: Value): Held {
-    if (keepMs === 0) return holdUncached(value)
+  function arrived(key: string, value: Value, settings: CacheTimes): Held {
+    if (keepMs(settings) === 0) return holdUncached(value)
     const held = cache.put(key, value, now())
     meter.gauge('keyferry_cache_bytes', cache.bytes)
     return held
@@ -140,7 +146,7 @@ export function createResolver(options: ResolverOptions): Resolver {
           }
           results.set(item.key, answer)
         } else {
-          results.set(item.key, arrived(item.key, answer))
+          results.set(item.key, arrived(item.key, answer, timesOf(caller)))
         }
       }
       const backoff = RETRY_BASE_MS * 2 ** (attempt - 1) * (0.5 + options.random())
@@ -187,7 +193,7 @@ export function createResolver(options: ResolverOptions): Resolver {
         caller.signal,
       )
       if (!(fetched instanceof BackendError)) return { ...fetched.share(), from: 'backend' }
-      const old = stale(key, fetched)
+      const old = stale(key, fetched, timesOf(caller))
       return old ? { ...old, from: 'stale' } : fetched
     } finally {
       batch.waiters -= 1
@@ -197,7 +203,8 @@ export function createResolver(options: ResolverOptions): Resolver {
 
   return {
     async resolve(sources, caller) {
-      if (keepMs > 0) cache.deleteOlderThan(now() - Math.max(keepMs, settings.immutableForMs))
+      const settings = timesOf(caller)
+      cache.deleteOlderThan(now() - longestMs(settings))
       const wanted: (Wanted & { readonly backend: Backend })[] = []
       for (const source of sources) {
         const backend = await options.backend(source.backend)
@@ -215,7 +222,7 @@ export function createResolver(options: ResolverOptions): Resolver {
           answers.set(item.key, Promise.resolve(refusal))
           continue
         }
-        const held = fresh(item.key)
+        const held = fresh(item.key, settings)
         if (held) {
           answers.set(item.key, Promise.resolve({ ...held, from: 'cache' }))
         } else {
@@ -235,6 +242,16 @@ export function createResolver(options: ResolverOptions): Resolver {
     },
     clear: () => cache.clear(),
   }
+}
+
+/** How long a value may be of use, in milliseconds; 0: nothing is kept. */
+function keepMs({ freshForMs, staleIfErrorMs }: CacheTimes): number {
+  return Math.max(freshForMs, staleIfErrorMs)
+}
+
+function longestMs(settings: CacheTimes): number {
+  const keep = keepMs(settings)
+  return keep === 0 ? 0 : Math.max(keep, settings.immutableForMs)
 }
 
 function noAnswer(): BackendError {

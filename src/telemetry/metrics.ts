@@ -8,7 +8,8 @@ export type Labels = Readonly<Record<string, string>>
 /** Records figures. Names are those of {@link METRICS}. */
 export interface Meter {
   count(name: MetricName, labels?: Labels, by?: number): void
-  gauge(name: MetricName, value: number, labels?: Labels): void
+  /** Without a value the series of these labels disappears. */
+  gauge(name: MetricName, value: number | undefined, labels?: Labels): void
   /** `seconds` goes into a histogram. */
   time(name: MetricName, seconds: number, labels?: Labels): void
 }
@@ -55,6 +56,16 @@ export const METRICS = {
     type: 'gauge',
     help: '1; the labels name the policy in force',
     labels: ['hash', 'profile'],
+  },
+  keyferry_config_reloads_total: {
+    type: 'counter',
+    help: 'Changes of the configuration file that were read',
+    labels: ['outcome'],
+  },
+  keyferry_config_not_in_force: {
+    type: 'gauge',
+    help: '1 when the configuration on disk is not, or not as a whole, the one in force',
+    labels: [],
   },
   keyferry_leases: { type: 'gauge', help: 'Leases held for running pods', labels: ['backend'] },
   keyferry_lease_events_total: {
@@ -124,7 +135,8 @@ export async function createMeter(): Promise<ReadableMeter> {
   }
   return {
     count: (name, labels = {}, by = 1) => counters.get(name)?.inc(labels, by),
-    gauge: (name, value, labels = {}) => gauges.get(name)?.set(labels, value),
+    gauge: (name, value, labels = {}) =>
+      value === undefined ? gauges.get(name)?.remove(labels) : gauges.get(name)?.set(labels, value),
     time: (name, seconds, labels = {}) => histograms.get(name)?.observe(labels, seconds),
     text: () => registry.metrics(),
   }

@@ -125,7 +125,7 @@ function testMeter(figures: Map<string, number>): Meter {
   return {
     count: (name, labels, by = 1) =>
       void figures.set(key(name, labels), (figures.get(key(name, labels)) ?? 0) + by),
-    gauge: (name, value, labels) => void figures.set(key(name, labels), value),
+    gauge: (name, value = 0, labels) => void figures.set(key(name, labels), value),
     time: () => {},
   }
 }
