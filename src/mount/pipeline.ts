@@ -143,7 +143,7 @@ async function checkPolicy(
   for (const { source, object } of plan.outputs.flatMap(objectsOf)) {
     const addresses = await options.addresses(source)
     // Most fetches need no rule, and a warm mount should not pay for what only rules look at.
-    const needsRule = source.identity === 'node' || addresses.length > 0
+    const needsRule = source.name === undefined && (source.identity === 'node' || addresses.length > 0)
     const keys = needsRule ? ((await options.keys?.(source)) ?? []) : []
     const answer = options.policy({ pod, provider, source, addresses, keys })
     if (answer.allowed) {

@@ -56,12 +56,16 @@ export interface PolicySettings {
 
 /**
  * The policy that the settings describe. A fetch with the pod's identity to addresses of the operator or
- * the vendor is always allowed: the store authorises it. Everything else needs one rule that covers it whole.
+ * the vendor is always allowed: the store authorises it. So is one from a store of the configuration: that is
+ * the operator's word as a whole, and its own `allow` list has been asked. Everything else needs one rule that
+ * covers it whole.
  */
 export function createPolicy({ profile, allow }: PolicySettings): Policy {
   return (question) => {
     const marks = marksOf(question)
-    if (marks.length === 0 || allow.some((rule) => covers(rule, question))) return { allowed: true, marks }
+    const covered =
+      marks.length === 0 || isOperators(question) || allow.some((rule) => covers(rule, question))
+    if (covered) return { allowed: true, marks }
     const asked = `${question.source.backend} is asked for ${marks.map((mark) => askedFor(mark, question)).join(' and ')}`
     const rule = ruleFor(question)
     if (profile === 'compat')
@@ -94,10 +98,16 @@ export function policyHash(settings: unknown): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 16)
 }
 
-function marksOf({ source, addresses }: PolicyQuestion): readonly PolicyMark[] {
+/** Whether the store is one of the configuration, whose identity and address are no class's choice. */
+function isOperators({ source }: PolicyQuestion): boolean {
+  return source.name !== undefined
+}
+
+function marksOf(question: PolicyQuestion): readonly PolicyMark[] {
+  const { source, addresses } = question
   return [
     ...(source.identity === 'node' ? (['node-identity'] as const) : []),
-    ...(addresses.length > 0 ? (['spc-address'] as const) : []),
+    ...(addresses.length > 0 && !isOperators(question) ? (['spc-address'] as const) : []),
   ]
 }
 

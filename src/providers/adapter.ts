@@ -140,7 +140,10 @@ export interface StoreUse {
   /** Settings of that backend, as its `storeSchema` describes them. Plain data: it becomes a cache key. */
   readonly store: unknown
   readonly identity: Identity
-  /** Name in the configuration's `stores`, where the SPC used one. */
+  /**
+   * Name in the configuration's `stores`, where the SPC used one. Policy takes identity and address of such a
+   * store for the operator's word, so nothing of them may be the SPC's.
+   */
   readonly name?: string
 }
 
@@ -398,7 +401,8 @@ export interface Backend<Store = unknown, Ref = unknown> {
   keys?(store: Store, ref: Ref): readonly string[]
   /**
    * Host names or URLs that the store or the ref makes this backend call although neither the operator
-   * nor a closed list of the vendor's names them, for policy. Default: none.
+   * nor a closed list of the vendor's names them, for policy. Those of a store in the configuration count as
+   * the operator's, so a host belongs into the store, never into the ref. Default: none.
    */
   addresses?(store: Store, ref: Ref): readonly string[]
   /**

@@ -78,6 +78,30 @@ describe('compat', () => {
   })
 })
 
+describe('a store of the configuration', () => {
+  const source = { backend: 'memory', store: {}, ref: 'db', name: 'central' } as const
+  it.each([
+    ['compat', compatPolicy],
+    ['hardened', hardened()],
+  ])('T2 T11 needs no rule under %s, and only the identity of the node is marked', (_, policy) => {
+    const addresses = ['https://vault.example.org']
+    expect(policy(question({ addresses, source: { ...source, identity: 'node' } }))).toEqual({
+      allowed: true,
+      marks: ['node-identity'],
+    })
+    expect(policy(question({ addresses, source: { ...source, identity: 'pod' } }))).toEqual({
+      allowed: true,
+      marks: [],
+    })
+  })
+
+  it('T11 has that from its name alone: without one the same settings are the word of the class', () => {
+    const { name: _, ...own } = source
+    const addresses = ['https://vault.example.org']
+    expect(hardened()(question({ addresses, source: { ...own, identity: 'pod' } })).allowed).toBe(false)
+  })
+})
+
 describe('hardened', () => {
   const NODE = { identity: 'node' as const }
   it.each([
