@@ -44,7 +44,8 @@ class is told with its file, line and column. Parameters that a pod adds by volu
   keyferry lint examples/bad/*.yaml                  several; other kinds of objects in them are passed over
   helm template ./chart | keyferry lint -            what Helm or Kustomize renders
   keyferry lint --sarif k8s/*.yaml > lint.sarif      for a code host's annotations
-  keyferry lint --config node.yaml spc.yaml          with the adapters, sockets and limits of your nodes
+  keyferry lint --config node.yaml spc.yaml          with the adapters, sockets, stores and limits of your nodes
+  keyferry lint --service-account web …              as a pod of that account: stores have rules by account
 
 Exit codes: 0 no fault (there may be warnings), 1 faults, 2 wrong use or broken configuration.`
 
@@ -114,6 +115,8 @@ async function program(): Promise<Command> {
     .description('check SecretProviderClass files of every provider, offline')
     .argument('<file...>', 'YAML files; - is the standard input')
     .option('--config <file>', 'configuration file, as for serve')
+    .option('--namespace <name>', "the pod's namespace (default: the class's, else default)")
+    .option('--service-account <name>', "the pod's service account (default: default)")
     .option('--json', 'print JSON')
     .addOption(new Option('--sarif', 'print SARIF 2.1.0').conflicts(['json', 'quiet']))
     .option('--quiet', 'faults only; nothing where there is none')

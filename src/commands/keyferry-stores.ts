@@ -2,24 +2,29 @@
 import * as v from 'valibot'
 import { issueOf, type LoadedConfig } from '../config.ts'
 import type { Backend, Dialect } from '../providers/adapter.ts'
+import type { Reader } from '../providers/keyferry/dialect.ts'
 import type { ConfiguredStore } from '../providers/keyferry/stores.ts'
 import type { AdapterEntry, Registry } from '../providers/registry.ts'
 
 /** The dialect's place in the registry, whose backends it plans over. */
-export function keyferryEntry(loaded: LoadedConfig, registry: () => Registry): AdapterEntry {
+export function keyferryEntry(loaded: LoadedConfig, registry: () => Registry, reader: Reader): AdapterEntry {
   return {
     dialects: ['keyferry'],
     backends: [],
-    load: async () => ({ adapter: { dialects: [await keyferryDialectOf(loaded, registry())] } }),
+    load: async () => ({ adapter: { dialects: [await keyferryDialectOf(loaded, registry(), reader)] } }),
   }
 }
 
 /** The dialect over the stores of one configuration. @throws ConfigError */
-export async function keyferryDialectOf(loaded: LoadedConfig, registry: Registry): Promise<Dialect> {
+export async function keyferryDialectOf(
+  loaded: LoadedConfig,
+  registry: Registry,
+  reader: Reader,
+): Promise<Dialect> {
   const { keyferryDialect } = await import('../providers/keyferry/dialect.ts')
   const stores = await configuredStores(loaded, registry)
   const inline = loaded.config.policy.inlineStores === 'allow' ? await usableBackends(registry) : 'deny'
-  return keyferryDialect({ stores, inline })
+  return keyferryDialect({ stores, inline, reader })
 }
 
 /** @throws ConfigError with file, line and column of the first store that cannot be used. */

@@ -14,6 +14,8 @@ import { UsageError } from './usage.ts'
 
 export interface LintFlags {
   readonly config?: string
+  readonly namespace?: string
+  readonly serviceAccount?: string
   readonly json?: boolean
   readonly sarif?: boolean
   readonly quiet?: boolean
@@ -32,16 +34,13 @@ export async function lint(files: readonly string[], flags: LintFlags): Promise<
   const loaded = await effectiveConfig(flags)
   const http = createHttpClient({ rules: { refused: [] } })
   try {
-    const registry = await loadRegistry(loaded, {
-      log: silentLogger,
-      http,
-      env: process.env,
-      meter: silentMeter,
-    })
+    const context = { log: silentLogger, http, env: process.env, meter: silentMeter }
+    const registry = await loadRegistry(loaded, context, 'operator')
     const result = await lintFiles([...new Set(files)], {
       providers: providerNames(loaded, registry),
       dialect: (provider) => registry.dialect(provider),
       limits: { maxOutputs: loaded.config.limits.objects },
+      pod: flags,
     })
     process.stdout.write(reportOf(result, flags))
     return faultsOf(result).length === 0

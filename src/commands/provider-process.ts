@@ -10,6 +10,7 @@ import { createParameterCheck, type ParameterCheck } from '../mount/verify-param
 import { loadVersionKey } from '../mount/version-key.ts'
 import { createPodWatch } from '../kubernetes/pod-watch.ts'
 import { createHttpClient } from '../net/client.ts'
+import type { Reader } from '../providers/keyferry/dialect.ts'
 import {
   BUILT_IN,
   createRegistry,
@@ -103,7 +104,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   /** A pipeline of its own for each reading: with it go the plans that were made with older stores. */
   async function rulesOf(reading: LoadedConfig): Promise<Rules> {
     const { policy, stores, cache } = reading.config
-    const keyferry = await placed(reading, () => keyferryDialectOf(reading, registry))
+    const keyferry = await placed(reading, () => keyferryDialectOf(reading, registry, 'tenant'))
     const verifyParameters = parameterCheck(reading, reads)
     const times = cacheTimes(cache)
     const pipeline = createPipeline({
@@ -179,11 +180,12 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
 export async function loadRegistry(
   loaded: LoadedConfig,
   context: Omit<RegistryOptions, 'entries' | 'settings'>,
+  reader: Reader = 'tenant',
 ): Promise<Registry> {
   return placed(loaded, async () => {
     const added = await outOfTree(loaded.config.adapters, (specifier) => import(specifier))
     const registry: Registry = createRegistry({
-      entries: [...BUILT_IN, ...added, keyferryEntry(loaded, () => registry)],
+      entries: [...BUILT_IN, ...added, keyferryEntry(loaded, () => registry, reader)],
       settings: loaded.config.backends,
       ...context,
     })

@@ -27,7 +27,7 @@ describe('bash', () => {
   })
 
   it('offers the options of the command that stands there', () => {
-    expect(offered('lint', '--s')).toEqual(['--sarif'])
+    expect(offered('lint', '--s')).toEqual(['--service-account', '--sarif'])
     expect(offered('serve', '--config', 'a.yaml', '--so')).toEqual(['--socket-dir'])
   })
 

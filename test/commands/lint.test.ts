@@ -87,6 +87,28 @@ describe('examples', () => {
     expect(keyferry(['lint', file]).stdout).toContain('KEYFERRY_UNKNOWN_STORE')
   })
 
+  it('T1 of stores by name are checked as the service account that mounts them, and a missing rule is told', () => {
+    const config = join(scratch, 'node.yaml')
+    const rule = '{ namespaces: [shop], serviceAccounts: [web], keys: ["**"] }'
+    writeFileSync(
+      config,
+      `stores:\n  documents: { backend: sops, allow: [${rule}] }\n  central: { backend: aws-secrets-manager, allow: [${rule}] }\n`,
+    )
+    const check = (...flags: string[]) =>
+      keyferry(['lint', '--config', config, ...flags, 'examples/keyferry/secretproviderclass.yaml'])
+    expect(check('--service-account', 'web').status).toBe(0)
+    const { status, stdout } = check()
+    expect(status).toBe(1)
+    expect(stdout).toContain('"documents" has no allow rule for shop/default')
+    expect(check('--service-account', 'web', '--namespace', 'pay').stdout).toContain(
+      '"documents" has no allow rule for pay/web',
+    )
+    writeFileSync(config, `stores: { documents: { backend: sops, allow: [${rule}] } }\n`)
+    const other = check('--service-account', 'web').stdout
+    expect(other).toContain('"central" is no store for shop/web')
+    expect(other).not.toContain('documents')
+  })
+
   it('of what goes wrong are of known dialects, and every page of them has faults', () => {
     const pages = bad.map((file) => file.slice('examples/bad/'.length, -'.yaml'.length))
     expect(pages).toEqual(expect.arrayContaining(['aws', 'azure', 'gcp', 'openbao', 'sops', 'vault']))

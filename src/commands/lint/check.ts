@@ -11,6 +11,8 @@ export interface CheckOptions {
   readonly providers: readonly string[]
   readonly dialect: (provider: string) => Promise<Dialect>
   readonly limits: PlanLimits
+  /** Who mounts. Default: the service account `default` of the class's namespace, else of `default`. */
+  readonly pod?: { readonly namespace?: string; readonly serviceAccount?: string }
 }
 
 /** What the driver asks for (driver.md section 1.1). */
@@ -21,9 +23,8 @@ export async function checkSpc(spc: SpcFile, options: CheckOptions): Promise<rea
   if (!options.providers.includes(spc.provider)) return [unknownProvider(spc, options.providers)]
   const dialect = await options.dialect(spc.provider)
   const { nodePublishKeys: keys = [] } = dialect.needs
-  const bare = planned(spc, dialect, [], options.limits)
-  const found =
-    keys.length > 0 && bare.plan === undefined ? planned(spc, dialect, keys, options.limits) : bare
+  const bare = planned(spc, dialect, [], options)
+  const found = keys.length > 0 && bare.plan === undefined ? planned(spc, dialect, keys, options) : bare
   const faults = found.problems.map((problem) => faultOf(spc, problem))
   const same = new Set(faults.map(({ code, message }) => `${code} ${message}`))
   // What the Secret of a volume can mend is no fault of the class.
@@ -39,15 +40,20 @@ interface Planned {
   readonly problems: readonly Problem[]
 }
 
-/** The server's plan for any pod of the class's namespace: what a plan makes of a pod's name is no fault of the class. */
-function planned(spc: SpcFile, dialect: Dialect, keys: readonly string[], limits: PlanLimits): Planned {
+/** The server's plan for any pod of its namespace and service account: what a plan makes of a pod's name is no fault of the class. */
+function planned(
+  spc: SpcFile,
+  dialect: Dialect,
+  keys: readonly string[],
+  { limits, pod = {} }: CheckOptions,
+): Planned {
   try {
     const plan = dialect.plan({
       pod: {
         name: 'pod',
-        namespace: spc.namespace ?? 'default',
+        namespace: pod.namespace ?? spc.namespace ?? 'default',
         uid: '00000000-0000-0000-0000-000000000000',
-        serviceAccount: 'default',
+        serviceAccount: pod.serviceAccount ?? 'default',
       },
       parameters: new Map(Object.entries(spc.parameters)),
       nodePublishKeys: new Set(keys),

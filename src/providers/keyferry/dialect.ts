@@ -33,7 +33,15 @@ export interface KeyferryOptions {
   readonly stores: readonly ConfiguredStore[]
   /** Backends by kind that an SPC may define stores over; `deny` where policy does not permit that. */
   readonly inline: ReadonlyMap<string, Backend> | InlineRefusal
+  /** Default: `tenant`. */
+  readonly reader?: Reader
 }
+
+/**
+ * Who is told what is wrong. A tenant must not learn about stores that it may not use; an operator, who has
+ * the configuration at hand, is told when only a rule is missing.
+ */
+export type Reader = 'tenant' | 'operator'
 
 /** Most objects that one SPC may name, members of gathered files counted one by one. */
 const MAX_OBJECTS = 2000
@@ -74,6 +82,7 @@ function plan(request: PlanRequest, options: KeyferryOptions): Plan {
   const planning: Planning = {
     reading,
     stores,
+    withheld: new Set(options.reader === 'operator' ? options.stores.map(({ name }) => name) : []),
     broken: own.broken,
     pod,
     problems,
@@ -91,6 +100,8 @@ function plan(request: PlanRequest, options: KeyferryOptions): Plan {
 interface Planning {
   readonly reading: Pick<Reading<unknown>, 'problemAt'>
   readonly stores: ReadonlyMap<string, UsableStore>
+  /** Stores that may be told of although no rule of theirs fits the pod. */
+  readonly withheld: ReadonlySet<string>
   /** Stores of the SPC that cannot be used: a problem is reported already. */
   readonly broken: ReadonlySet<string>
   readonly pod: PodFacts
@@ -257,7 +268,11 @@ function sourceOf(
     })
   const store = stores.get(wanted.store)
   if (!store && planning.broken.has(wanted.store)) return undefined
-  if (!store) return report(planning, [...at, 'store'], unknownStore(wanted.store, stores, pod))
+  if (!store) {
+    const withheld = planning.withheld.has(wanted.store)
+    const problem = withheld ? withheldStore(wanted.store, pod) : unknownStore(wanted.store, stores, pod)
+    return report(planning, [...at, 'store'], problem)
+  }
   if (!store.allows(wanted.key))
     report(planning, key, {
       kind: 'denied',
@@ -279,6 +294,15 @@ function sourceOf(
         ...(remedy !== undefined && { remedy }),
       })
     return undefined
+  }
+}
+
+/** For the operator only: the store exists. */
+function withheldStore(name: string, pod: PodFacts): Pick<Problem, 'code' | 'message' | 'remedy'> {
+  return {
+    code: 'KEYFERRY_UNKNOWN_STORE',
+    message: `"${name}" has no allow rule for ${pod.namespace}/${pod.serviceAccount}`,
+    remedy: 'Add one to the store, or check the class as the service account that mounts it',
   }
 }
 
