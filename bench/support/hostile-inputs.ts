@@ -4,6 +4,7 @@
  * case of the parser they are meant for. Each must end in one answer; how is not this benchmark's matter.
  */
 import { randomBytes } from 'node:crypto'
+import { Lexer } from 'yaml'
 import { MOUNT_METHOD, type WireMountRequest } from '../../src/rpc/contract.ts'
 import type { Format } from '../../src/providers/sops/stores/store.ts'
 import { mountRequest, sealedDocument } from './sops.ts'
@@ -83,6 +84,21 @@ const YAML: Readonly<Record<string, (bytes: number) => string>> = {
   'byte order marks': (bytes) => fill('\uFEFF', bytes / 3),
 }
 
+/** Tokens that the readers of parameters let through, less than one line of any text. */
+const TOKENS_LET_THROUGH = 19_900
+
+/** As much of a YAML text as has no more tokens than are let through: what takes longest of all that is read. */
+function letThrough(text: string): string {
+  let tokens = 0
+  let end = 0
+  for (const lexeme of new Lexer().lex(text)) {
+    if ((tokens += 1) > TOKENS_LET_THROUGH) break
+    // Three of them are marks without a character in the text.
+    if (!['\u0002', '\u0018', '\u001F'].includes(lexeme)) end += lexeme.length
+  }
+  return text.slice(0, text.lastIndexOf('\n', end) + 1 || end)
+}
+
 /** Parameters that a dialect needs before it looks at its objects. */
 const BESIDE: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   sops: { sopsFormat: 'yaml', sopsDocument: 'a: b\n' },
@@ -110,6 +126,7 @@ function parameterInputs(provider: string): readonly HostileInput[] {
     ...Object.entries(YAML).flatMap(([name, make]) => [
       one(`${name}, 250 KiB`, list(make(250 * KIB))),
       one(`${name}, 1.4 MiB`, list(make(LARGEST_PARAMETER))),
+      one(`${name}, all that is let through`, list(letThrough(make(250 * KIB)))),
     ]),
     one('a JMESPath of brackets', list(jmesPath(fill('[', 60 * KIB)))),
     one('a JMESPath of pipes', list(jmesPath(fill('a|', 60 * KIB)))),
@@ -162,6 +179,19 @@ const DOCUMENTS: Readonly<
 
 const INLINE_BYTES = 512 * KIB
 
+/** YAML documents that are as large as the limits of nodes and aliases allow. */
+const LET_THROUGH: Readonly<Record<string, string>> = {
+  'nodes up to the limit, a list': `a:\n${numbered(INLINE_BYTES, (i) => (i < 19_900 ? `- x${i}\n` : ''.padEnd(INLINE_BYTES)))}`,
+  'nodes up to the limit, mappings': numbered(INLINE_BYTES, (i) =>
+    i < 9900 ? `k${i}:\n  a: x\n` : ''.padEnd(INLINE_BYTES),
+  ),
+  'nodes up to the limit, a flow list': `a: [${fill('x,', 39_800)}]\n`,
+  'nodes up to the limit, a flow mapping': `a: {${numbered(INLINE_BYTES - 9, (i) => (i < 19_900 ? `k${i}: x,` : ''.padEnd(INLINE_BYTES)))}}\n`,
+  'nodes up to the limit, below each other': numbered(INLINE_BYTES, (i) =>
+    i < 19_000 ? `${' '.repeat(i % 60)}k${i}:\n` : ''.padEnd(INLINE_BYTES),
+  ),
+}
+
 /** What stands below `sops:` in a document, badly. */
 const METADATA: Readonly<Record<string, () => unknown>> = {
   'very many age keys': () => ({ age: Array.from({ length: 8000 }, () => ({ recipient: 'x', enc: 'y' })) }),
@@ -213,6 +243,7 @@ function documentInputs(): readonly HostileInput[] {
     ...Object.entries(DOCUMENTS).flatMap(([format, texts]) =>
       Object.entries(texts).map(([name, make]) => one(name, format, make(INLINE_BYTES - 64))),
     ),
+    ...Object.entries(LET_THROUGH).map(([name, text]) => one(name, 'yaml', text)),
     ...Object.entries(METADATA).map(([name, make]) =>
       one(
         `metadata, ${name}`,

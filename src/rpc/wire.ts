@@ -30,7 +30,7 @@ export class WireError extends Error {
   override readonly name = 'WireError'
 }
 
-/** Most strings, bytes and messages that one message may have, repeated or not; each costs an object. */
+/** Most fields that one message may have, repeated and unknown ones included: each costs time, most an object. */
 const MAX_ELEMENTS = 10_000
 
 const VARINT = 0
@@ -60,6 +60,8 @@ function decodeRange(message: Message, reader: Reader, end: number): Decoded {
     const number = tag >>> 3
     const wireType = tag & 7
     if (number === 0) throw new WireError('field number 0')
+    elements++
+    if (elements > MAX_ELEMENTS) throw new WireError(`more than ${MAX_ELEMENTS} elements`)
     const field = message.fields.find((candidate) => candidate.number === number)
     if (!field || wireType !== (field.type === 'int32' ? VARINT : LENGTH)) {
       skip(reader, wireType, end)
@@ -72,8 +74,6 @@ function decodeRange(message: Message, reader: Reader, end: number): Decoded {
     const length = readVarint(reader, end)
     const start = reader.at
     if (length > end - start) throw new WireError(`${message.name}.${field.name} is truncated`)
-    elements++
-    if (elements > MAX_ELEMENTS) throw new WireError(`more than ${MAX_ELEMENTS} elements`)
     if (field.of) {
       const value = decodeRange(field.of, reader, start + length)
       if (field.repeated) {

@@ -64,12 +64,15 @@ function treeOf(node: Node, name: string): Tree {
 }
 
 /**
- * The metadata block of flat entries.
+ * The metadata block of flat entries. The caller may rest after each entry.
  * @throws BackendError `METADATA_INVALID` on duplicates, gaps and names that contradict each other
  */
-export function unflatten(entries: readonly FlatEntry[]): MapTree {
+export function* unflatten(entries: readonly FlatEntry[]): Generator<undefined, MapTree> {
   const root = new Map<string, Node>()
-  for (const entry of entries) place(root, entry)
+  for (const entry of entries) {
+    place(root, entry)
+    yield
+  }
   return { type: 'map', entries: Array.from(root, ([key, node]) => ({ key, value: treeOf(node, key) })) }
 }
 

@@ -1,12 +1,10 @@
 /** Owns the parameter `objects`: a small YAML list, read strictly (sops A12). */
-import { isAlias, isMap, isScalar, isSeq, type Document, type Node, type Pair } from 'yaml'
-import { BackendError, type Problem } from '../adapter.ts'
+import { loadYaml, YamlError, type YamlNode, type YamlPair } from '../../formats/yaml-nodes.ts'
+import type { Problem } from '../adapter.ts'
 import { quoted } from './errors.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
 import { parsePath } from './pointer.ts'
 import { ENCODINGS, OUTPUT_FORMATS, type Encoding, type OutputFormat } from './ref.ts'
-import { positionAt } from './stores/store.ts'
-import { YamlFault, yamlDocuments } from './stores/yaml-documents.ts'
 
 /** One entry of `objects`. */
 export interface ObjectEntry {
@@ -20,48 +18,48 @@ export interface ObjectEntry {
   readonly optional: boolean
 }
 
-const MAX_BYTES = 256 * 1024
-/** Blank ones count: the dialect reads the list in one go, and the library takes its time for each. */
-const MAX_LINES = 10_000
-/** A thousand entries with every field. */
-const MAX_NODES = 8000
+/** The dialect reads the list in one go: what this lets through holds the process for 40 ms at most (T17). */
+const MAX_TOKENS = 24_000
+const LIMITS = { maxBytes: 256 * 1024, maxDepth: 8, maxTokens: MAX_TOKENS }
 const PARAMETER = 'objects'
 const FIELDS = ['objectName', 'path', 'document', 'encoding', 'format', 'filePermission', 'optional']
 
-/** Collects problems and knows where in the text a node stands. */
+/** Collects problems, and counts aliases: an alias is the very node that it stands for. */
 interface Reading {
-  readonly source: string
   readonly problems: Problem[]
-  readonly document: Document.Parsed
+  readonly seen: Set<YamlNode>
   aliases: number
 }
 
-/** Nobody reads more of them, and finding the place of each takes a pass over the text. */
+/** Nobody reads more of them. */
 const MAX_PROBLEMS = 50
 
-function report(reading: Reading, node: Node | null | undefined, message: string): undefined {
-  if (reading.problems.length >= MAX_PROBLEMS) return undefined
-  const offset = node?.range?.[0]
-  const at = offset === undefined ? {} : positionAt(reading.source, offset)
-  reading.problems.push({ code: 'INVALID_PARAMETER', message, parameter: PARAMETER, ...at })
+function report(reading: Reading, { line, column }: YamlNode, message: string): undefined {
+  if (reading.problems.length < MAX_PROBLEMS)
+    reading.problems.push({ code: 'INVALID_PARAMETER', message, parameter: PARAMETER, line, column })
   return undefined
 }
 
-function resolved(reading: Reading, node: unknown): Node | null {
-  if (!isAlias(node)) return (node as Node | null | undefined) ?? null
-  reading.aliases += 1
-  return reading.aliases > DEFAULT_LIMITS.aliases ? null : (node.resolve(reading.document) ?? null)
+function met(reading: Reading, node: YamlNode): YamlNode {
+  if (reading.seen.has(node)) reading.aliases += 1
+  reading.seen.add(node)
+  return node
 }
 
-function fieldsOf(reading: Reading, pairs: readonly Pair[], label: string): ReadonlyMap<string, Node | null> {
-  const fields = new Map<string, Node | null>()
-  for (const pair of pairs) {
-    const key = pair.key as Node | null
-    const name = isScalar(key) ? (key.source ?? '') : ''
+const textOf = (node: YamlNode): string => (node.kind === 'scalar' ? node.text : '')
+
+function fieldsOf(
+  reading: Reading,
+  pairs: readonly YamlPair[],
+  label: string,
+): ReadonlyMap<string, YamlNode> {
+  const fields = new Map<string, YamlNode>()
+  for (const { key, value } of pairs) {
+    const name = textOf(key)
     if (!FIELDS.includes(name))
       report(reading, key, `${label}: unknown field ${quoted(name)}; known are ${FIELDS.join(', ')}`)
     else if (fields.has(name)) report(reading, key, `${label}: field "${name}" stands twice`)
-    else fields.set(name, resolved(reading, pair.value))
+    else fields.set(name, met(reading, value))
   }
   return fields
 }
@@ -69,7 +67,7 @@ function fieldsOf(reading: Reading, pairs: readonly Pair[], label: string): Read
 /** Reads one field as text and parses it; `fallback` when it is absent. */
 function field<T>(
   reading: Reading,
-  fields: ReadonlyMap<string, Node | null>,
+  fields: ReadonlyMap<string, YamlNode>,
   label: string,
   name: string,
   fallback: T,
@@ -78,7 +76,7 @@ function field<T>(
 ): T {
   const node = fields.get(name)
   if (node === undefined) return fallback
-  const value = isScalar(node) ? parse(node.source ?? '') : undefined
+  const value = node.kind === 'scalar' ? parse(node.text) : undefined
   if (value === undefined) report(reading, node, `${label}: ${name} must be ${expected}`)
   return value ?? fallback
 }
@@ -101,15 +99,13 @@ const flags = new Map([
   ['false', false],
 ])
 
-function entryOf(reading: Reading, item: unknown, index: number): ObjectEntry | undefined {
-  const node = resolved(reading, item)
-  if (!isMap(node)) return report(reading, node, `objects[${index}] must be a mapping`)
-  const nameNode: unknown = node.items.find(
-    (pair) => isScalar(pair.key) && pair.key.source === 'objectName',
-  )?.value
-  const name = isScalar(nameNode) ? (nameNode.source ?? '') : ''
+function entryOf(reading: Reading, item: YamlNode, index: number): ObjectEntry | undefined {
+  const node = met(reading, item)
+  if (node.kind !== 'map') return report(reading, node, `objects[${index}] must be a mapping`)
+  const named = node.pairs.find(({ key }) => textOf(key) === 'objectName')
+  const name = named === undefined ? '' : textOf(named.value)
   const label = `objects[${index}]${name === '' ? '' : ` ${quoted(name)}`}`
-  const fields = fieldsOf(reading, node.items, label)
+  const fields = fieldsOf(reading, node.pairs, label)
   if (name === '') report(reading, node, `${label}: objectName is required`)
   const at = field<string | undefined>(
     reading,
@@ -138,18 +134,12 @@ function entryOf(reading: Reading, item: unknown, index: number): ObjectEntry | 
   return entry
 }
 
-function parsed(text: string): Document.Parsed | undefined {
-  let found: Document.Parsed | undefined
-  for (const document of yamlDocuments(text, { ...DEFAULT_LIMITS, nodes: MAX_NODES, documents: 1, depth: 8 }))
-    found ??= document
-  return found
-}
-
-function hasMoreLines(text: string): boolean {
-  let lines = 0
-  for (let at = text.indexOf('\n'); at !== -1 && lines <= MAX_LINES; at = text.indexOf('\n', at + 1))
-    lines += 1
-  return lines > MAX_LINES
+/** Whether a second document begins: such a line can be nothing else. */
+function hasMoreDocuments(text: string): boolean {
+  const begins = [...text.matchAll(/^---(?=\s|$)/gm)]
+  const first = begins[0]?.index ?? 0
+  const hasContent = /^[^#\s]/m.test(text.slice(0, first))
+  return begins.length > (hasContent ? 0 : 1)
 }
 
 /** The entries of `objects`; every fault is added to `problems`. */
@@ -158,21 +148,21 @@ export function parseObjects(text: string, problems: Problem[]): readonly Object
     problems.push({ code: 'INVALID_PARAMETER', message: `objects: ${message}`, parameter: PARAMETER, ...at })
     return []
   }
-  if (Buffer.byteLength(text) > MAX_BYTES) return fail(`it is larger than ${MAX_BYTES} bytes`)
-  if (hasMoreLines(text)) return fail(`it has more than ${MAX_LINES} lines`)
-  let document: Document.Parsed | undefined
+  let list: YamlNode | undefined
   try {
-    document = parsed(text)
+    list = loadYaml(text, LIMITS)
   } catch (error) {
-    if (error instanceof YamlFault) return fail(`it is no YAML: ${error.message}`, error.at)
-    if (error instanceof BackendError) return fail(error.message)
-    throw error
+    if (!(error instanceof YamlError)) throw error
+    const { line, column } = error
+    const message = error.message.replace(/^yaml: (?:line \d+: )?/, '')
+    return fail(`it is no YAML that can be read: ${message}`, line && column ? { line, column } : undefined)
   }
-  const list = document?.contents
-  if (document === undefined || !isSeq(list)) return fail('it must be a YAML list')
+  if (list?.kind !== 'list') return fail('it must be a YAML list')
   if (list.items.length === 0) return fail('it is empty')
-  const reading: Reading = { source: text, problems, document, aliases: 0 }
+  if (hasMoreDocuments(text)) return fail('it has more than one YAML document')
+  const reading: Reading = { problems, seen: new Set(), aliases: 0 }
   const entries = list.items.flatMap((item, index) => entryOf(reading, item, index) ?? [])
-  if (reading.aliases > DEFAULT_LIMITS.aliases) return fail('it has too many aliases')
+  if (reading.aliases > DEFAULT_LIMITS.aliases)
+    return fail(`it has more than ${DEFAULT_LIMITS.aliases} aliases`)
   return entries
 }

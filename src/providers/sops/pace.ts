@@ -53,3 +53,11 @@ export function pace(limits: Limits, turn: Turn = ALONE): Pace {
     },
   }
 }
+
+/** Runs a generator to its end without resting. */
+export function resultOf<T>(steps: Generator<unknown, T>): T {
+  for (;;) {
+    const step = steps.next()
+    if (step.done === true) return step.value
+  }
+}

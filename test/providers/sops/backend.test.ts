@@ -468,7 +468,9 @@ describe('the dialect', () => {
     ['- [', 'no YAML'],
     [`- ${'['.repeat(1000)}`, 'depth'],
     [`[${','.repeat(1000)}]`, 'no YAML'],
-    ['- &a {objectName: *a}', 'objectName'],
+    ['- &a {objectName: *a}', 'contains itself'],
+    ['- {objectName: a}\n---\n- {objectName: b}', 'more than one YAML document'],
+    ['---\n- {objectName: a, mode: 1}', 'unknown field'],
     ['x'.repeat(300_000), 'larger than'],
   ]
   for (const [objects, expected] of faulty) {

@@ -8,6 +8,7 @@ import {
   type TokenType,
 } from '../../../src/providers/sops/canonical.ts'
 import { flatten, unflatten } from '../../../src/providers/sops/flatten.ts'
+import { resultOf } from '../../../src/providers/sops/pace.ts'
 import { combine } from '../../../src/providers/sops/keys/shamir.ts'
 import { typeScalar } from '../../../src/providers/sops/stores/yaml-scalars.ts'
 import { canonicalTime, lastModifiedAad } from '../../../src/providers/sops/time.ts'
@@ -254,7 +255,7 @@ describe('flat metadata', () => {
       .map((pairs): MapTree => ({ type: 'map', entries: pairs.map(([key, value]) => ({ key, value })) }))
     fc.assert(
       fc.property(block, (map) => {
-        expect(unflatten(flatten(map))).toEqual(map)
+        expect(resultOf(unflatten(flatten(map)))).toEqual(map)
       }),
     )
   })
@@ -269,13 +270,13 @@ describe('flat metadata', () => {
       ['a', 'a'],
     ]
     for (const list of names) {
-      expect(() => unflatten(list.map((name) => ({ name, value: text('v') })))).toThrow(
+      expect(() => resultOf(unflatten(list.map((name) => ({ name, value: text('v') }))))).toThrow(
         expect.objectContaining({ code: 'METADATA_INVALID' }) as Error,
       )
     }
   })
   test('sops A5, T16 names such as __proto__ are only names', () => {
-    const map = unflatten([{ name: '__proto____map_polluted', value: text('yes') }])
+    const map = resultOf(unflatten([{ name: '__proto____map_polluted', value: text('yes') }]))
     expect(map.entries[0]?.key).toBe('__proto__')
     expect(({} as Record<string, unknown>)['polluted']).toBeUndefined()
   })

@@ -2,6 +2,7 @@
 import { sopsError } from '../errors.ts'
 import { unflatten } from '../flatten.ts'
 import { DEFAULT_LIMITS, type Limits } from '../limits.ts'
+import { resultOf, type Pace } from '../pace.ts'
 import { text, type Entry, type MapTree } from '../tree.ts'
 import { checkKey, documentText, formatInvalid, nodeCounter, type ParsedDocument } from './store.ts'
 
@@ -125,7 +126,7 @@ interface Section {
   readonly entries: Map<string, string>
 }
 
-function readSections(source: string, limits: Limits): readonly Section[] {
+function* readSections(source: string, limits: Limits): Generator<undefined, readonly Section[]> {
   const count = nodeCounter(limits)
   const lines = linesOf(source)
   const open = (name: string): Section => {
@@ -136,6 +137,7 @@ function readSections(source: string, limits: Limits): readonly Section[] {
   let current = open(DEFAULT_SECTION)
   const sections = [current]
   for (let raw = lines.next(); raw !== undefined; raw = lines.next()) {
+    yield
     const line = trimStart(raw)
     if (line === '' || line.startsWith(';') || line.startsWith('#')) continue
     if (line.startsWith('[')) {
@@ -161,10 +163,8 @@ function branchOf(section: Section): MapTree {
   }
 }
 
-/** Reads an INI document: sections are the top-level keys, `DEFAULT` first. */
-export function readIni(bytes: Uint8Array, limits: Limits): ParsedDocument {
-  const source = documentText('ini', bytes)
-  const sections = readSections(source.startsWith(BOM) ? source.slice(1) : source, limits)
+function* documentOf(source: string, limits: Limits): Generator<undefined, ParsedDocument> {
+  const sections = yield* readSections(source, limits)
   const blocks = sections.filter((section) => section.name === METADATA_SECTION)
   const [block] = blocks
   if (block === undefined) {
@@ -174,16 +174,22 @@ export function readIni(bytes: Uint8Array, limits: Limits): ParsedDocument {
   const entries = sections
     .filter((section) => section.name !== METADATA_SECTION)
     .map((section): Entry => ({ key: section.name, value: branchOf(section) }))
-  const metadata = unflatten(
+  const metadata = yield* unflatten(
     Array.from(block.entries, ([name, value]) => ({ name, value: text(value.replaceAll('\\n', '\n')) })),
   )
   return { branches: [{ type: 'map', entries }], metadata }
 }
 
+/** Reads an INI document: sections are the top-level keys, `DEFAULT` first. */
+export async function readIni(bytes: Uint8Array, limits: Limits, pace: Pace): Promise<ParsedDocument> {
+  const source = documentText('ini', bytes)
+  return pace.run(documentOf(source.startsWith(BOM) ? source.slice(1) : source, limits))
+}
+
 /** Whether a text is read as exactly one entry with this key and value, for writers of INI. */
 export function readsBackAs(source: string, key: string, value: string): boolean {
   try {
-    const sections = readSections(source, DEFAULT_LIMITS)
+    const sections = resultOf(readSections(source, DEFAULT_LIMITS))
     const entries = sections[0]?.entries
     return sections.length === 1 && entries?.size === 1 && entries.get(key) === value
   } catch {

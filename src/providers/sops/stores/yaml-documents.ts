@@ -2,6 +2,7 @@
 import { Composer, Lexer, Parser, type Document } from 'yaml'
 import { withinLimit, type Limits } from '../limits.ts'
 import { positionAt } from './store.ts'
+import { createPieces, type Pieces } from './yaml-pieces.ts'
 
 /** What the lexer puts before a plain scalar. */
 const PLAIN_MARK = '\u001f'
@@ -88,6 +89,12 @@ function offsetOf(at: unknown): number {
   return (at as { offset?: number }).offset ?? 0
 }
 
+/** A document whose collections may be in pieces. */
+export interface LoadedDocument {
+  readonly document: Document.Parsed
+  readonly pieces: Pieces
+}
+
 /**
  * The documents of a text, one after the other; undefined where the caller may rest.
  * @throws YamlFault at the first error
@@ -96,7 +103,7 @@ function offsetOf(at: unknown): number {
 export function* yamlDocuments(
   source: string,
   limits: Limits,
-): Generator<Document.Parsed | undefined, undefined> {
+): Generator<LoadedDocument | undefined, undefined> {
   let first: YamlFault | undefined
   // Its own messages may quote the text; its codes never do. It catches what is thrown inside and
   // reports that as an error in turn, so the first fault is kept.
@@ -104,24 +111,43 @@ export function* yamlDocuments(
     first ??= new YamlFault(code.toLowerCase().replaceAll('_', ' '), positionAt(source, offset))
     throw first
   }
-  const composer = new Composer({ schema: 'failsafe', uniqueKeys: false, version: '1.2' })
-  // The composer would go on and collect one error a character; the first one is enough.
-  Object.assign(composer, {
-    onError: (at: unknown, code: string, _message: string, isWarning?: boolean) => {
-      if (isWarning !== true) fail(offsetOf(at), code)
-    },
+  const newComposer = (): Composer => {
+    const composer = new Composer({
+      schema: 'failsafe',
+      uniqueKeys: false,
+      version: '1.2',
+      keepSourceTokens: true,
+    })
+    // The composer would go on and collect one error a character; the first one is enough.
+    return Object.assign(composer, {
+      onError: (at: unknown, code: string, _message: string, isWarning?: boolean) => {
+        if (isWarning !== true) fail(offsetOf(at), code)
+      },
+    })
+  }
+  const composer = newComposer()
+  const pieces = createPieces((token) => {
+    const [document] = newComposer().compose([token])
+    return document
   })
-  function* checked(documents: Iterable<Document.Parsed>): Generator<Document.Parsed, undefined> {
-    for (const document of documents) {
+  function* checked(documents: Iterable<unknown>): Generator<LoadedDocument, undefined> {
+    for (const one of documents) {
+      const document = one as Document.Parsed
       const [error] = document.errors
       if (error !== undefined) fail(error.pos[0], error.code)
-      yield document
+      yield { document, pieces }
     }
     return undefined
   }
+  let nodes = 0
   for (const token of tokensOf(source, limits)) {
-    if (token === undefined) yield undefined
-    else yield* checked(composer.next(token) as Iterable<Document.Parsed>)
+    yield undefined
+    if (token === undefined) continue
+    for (const found of pieces.takeApart(token)) {
+      withinLimit(limits, 'nodes', (nodes += found))
+      yield undefined
+    }
+    yield* checked(composer.next(token))
   }
-  return yield* checked(composer.end() as Iterable<Document.Parsed>)
+  return yield* checked(composer.end())
 }

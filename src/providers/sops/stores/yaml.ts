@@ -1,5 +1,14 @@
 /** Owns the YAML store: nodes of the `yaml` library without its types, limits before every bulk step (sops A4). */
-import { isAlias, isMap, isScalar, isSeq, Scalar as YamlScalar, type Document, type ParsedNode } from 'yaml'
+import {
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  Scalar as YamlScalar,
+  type ParsedNode,
+  type YAMLMap,
+  type YAMLSeq,
+} from 'yaml'
 import { strictUtf8 } from '../encodings.ts'
 import { withinLimit, type Limits } from '../limits.ts'
 import type { Pace } from '../pace.ts'
@@ -14,7 +23,7 @@ import {
   splitMetadata,
   type ParsedDocument,
 } from './store.ts'
-import { YamlFault, yamlDocuments } from './yaml-documents.ts'
+import { YamlFault, yamlDocuments, type LoadedDocument } from './yaml-documents.ts'
 import { typeScalar } from './yaml-scalars.ts'
 
 const BOM = '\ufeff'
@@ -29,6 +38,7 @@ interface Walk {
   readonly anchors: Map<string, Node>
   /** Containers that are being walked: meeting one again is a cycle. */
   readonly open: Set<Node>
+  readonly pieces: LoadedDocument['pieces']
   readonly position: (node: Node) => { line: number; column: number } | undefined
 }
 
@@ -69,39 +79,38 @@ function* treeOf(start: Node, depth: number, walk: Walk): Generator<undefined, T
   if (!isMap(node) && !isSeq(node)) return scalarOf(node, walk)
   withinLimit(walk.limits, 'depth', depth)
   walk.open.add(node)
-  const tree = isMap(node) ? yield* mapOf(node.items, depth, walk) : yield* listOf(node.items, depth, walk)
+  const tree = isMap(node) ? yield* mapOf(node, depth, walk) : yield* listOf(node, depth, walk)
   walk.open.delete(node)
   return tree
 }
 
-function* mapOf(
-  pairs: readonly { key: Node; value: Node }[],
-  depth: number,
-  walk: Walk,
-): Generator<undefined, MapTree> {
+function* mapOf(map: YAMLMap.Parsed, depth: number, walk: Walk): Generator<undefined, MapTree> {
   const entries: Entry[] = []
   const seen = new Set<string>()
-  for (const pair of pairs) {
-    const key = keyOf(pair.key, walk)
-    checkKey(key, walk.limits)
-    if (seen.has(key)) duplicateKey('yaml', key, depth === 0)
-    seen.add(key)
-    entries.push({ key, value: yield* treeOf(pair.value ?? null, depth + 1, walk) })
+  for (const piece of walk.pieces.of(map)) {
+    for (const pair of isMap(piece) ? piece.items : []) {
+      const key = keyOf(pair.key, walk)
+      checkKey(key, walk.limits)
+      if (seen.has(key)) duplicateKey('yaml', key, depth === 0)
+      seen.add(key)
+      entries.push({ key, value: yield* treeOf(pair.value ?? null, depth + 1, walk) })
+    }
   }
   return { type: 'map', entries }
 }
 
-function* listOf(nodes: readonly Node[], depth: number, walk: Walk): Generator<undefined, Tree> {
+function* listOf(list: YAMLSeq.Parsed, depth: number, walk: Walk): Generator<undefined, Tree> {
   const items: Tree[] = []
-  for (const node of nodes) items.push(yield* treeOf(node, depth + 1, walk))
+  for (const piece of walk.pieces.of(list))
+    for (const node of isSeq(piece) ? piece.items : []) items.push(yield* treeOf(node, depth + 1, walk))
   return { type: 'list', items }
 }
 
 function* branchOf(
-  document: Document.Parsed,
-  walk: Omit<Walk, 'anchors' | 'open'>,
+  { document, pieces }: LoadedDocument,
+  walk: Omit<Walk, 'anchors' | 'open' | 'pieces'>,
 ): Generator<undefined, MapTree> {
-  const tree = yield* treeOf(document.contents, 0, { ...walk, anchors: new Map(), open: new Set() })
+  const tree = yield* treeOf(document.contents, 0, { ...walk, pieces, anchors: new Map(), open: new Set() })
   if (tree.type === 'map') return tree
   if (tree.type === 'null') return { type: 'map', entries: [] }
   return formatInvalid('yaml', 'the top level of a document is no mapping')
@@ -118,9 +127,9 @@ function* branchesOf(source: string, limits: Limits): Generator<undefined, reado
   }
   const branches: MapTree[] = []
   try {
-    for (const document of yamlDocuments(source, limits)) {
+    for (const loaded of yamlDocuments(source, limits)) {
       yield
-      if (document !== undefined) branches.push(yield* branchOf(document, walk))
+      if (loaded !== undefined) branches.push(yield* branchOf(loaded, walk))
     }
   } catch (error) {
     if (error instanceof YamlFault) formatInvalid('yaml', error.message, error.at)
