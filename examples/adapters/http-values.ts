@@ -43,11 +43,14 @@ async function fetchValue(
   })
   if (reply.status === 200)
     return { bytes: SecretBytes.copyOf(reply.body), version: reply.headers['etag'] ?? '' }
+  const waitSeconds = Number(reply.headers['retry-after'])
   return new BackendError({
     kind: KIND_OF_STATUS[reply.status] ?? (reply.status >= 500 ? 'unavailable' : 'malformed'),
     code: 'HTTP_VALUES_FAILED',
     message: `the service answered HTTP ${reply.status}`,
     remedy: 'Check the key and that this service account may read it',
+    // The host does not call before that again.
+    ...(waitSeconds > 0 && { retryAfterMs: waitSeconds * 1000 }),
   })
 }
 

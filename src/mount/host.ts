@@ -64,7 +64,7 @@ export function createCallers(
         identity: source.identity,
         signal,
         log: services.log.with({ namespace: pod.namespace, pod: pod.name, backend: source.backend }),
-        http: services.http,
+        http: inTurn(services.http, pod.namespace),
         now: services.now,
         token: async (audience) =>
           services.mint && !tokens.has(audience)
@@ -81,6 +81,14 @@ export function createCallers(
       }
     }
     return { identityKey, host, signal: context.signal, deadline: context.deadline }
+  }
+}
+
+/** Calls in the mount's name take turns with other namespaces' calls to the same place (T18). */
+function inTurn(http: HttpClient, namespace: string): HttpClient {
+  return {
+    send: (request) => http.send({ ...request, turn: namespace }),
+    agents: (to) => http.agents(to),
   }
 }
 

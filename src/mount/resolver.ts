@@ -1,11 +1,10 @@
 /**
- * Owns the way from sources to values: fresh cache → join a fetch in flight → batch → retry →
- * stale value on outage (design.md sections 3 and 6).
+ * Owns the way from sources to values: fresh cache → join a fetch in flight → batch → the endpoint's
+ * turn → retry → stale value on outage (design.md sections 3 and 6).
  */
 import {
   BackendError,
   type Backend,
-  type ErrorKind,
   type Host,
   type Identity,
   type Source,
@@ -13,7 +12,9 @@ import {
 } from '../providers/adapter.ts'
 import type { Provenance } from '../telemetry/audit.ts'
 import type { Meter } from '../telemetry/metrics.ts'
-import { admission, asBackendError, brokenAdapter, callBackend, refusals } from './backend-call.ts'
+import { admission, asBackendError, refusals } from './backend-call.ts'
+import { createEndpointHealth } from './endpoint-health.ts'
+import { createFetchBatch, HUNG, LEFT, TRANSIENT, type Fetched, type Wanted } from './fetch-batch.ts'
 import { batchKey, sourceKey } from './source-key.ts'
 import { holdUncached, ValueCache, type Held } from './value-cache.ts'
 
@@ -38,6 +39,8 @@ export interface ResolverOptions {
   readonly now: () => number
   /** 0 ≤ x < 1; spreads retries. */
   readonly random: () => number
+  /** Waits, at most until `signal` fires. Default: real time. */
+  readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
 /** The mount that asks. */
@@ -63,16 +66,8 @@ export interface Resolver {
   clear(): void
 }
 
-/** Failures that may pass by themselves: retried inside a mount, and hidden by `staleIfError`. */
-export const TRANSIENT: ReadonlySet<ErrorKind> = new Set<ErrorKind>(['throttled', 'unavailable', 'timeout'])
-
-const MAX_ATTEMPTS = 3
-const RETRY_BASE_MS = 200
-/** A mount that would have to wait longer than this for one retry fails instead: kubelet comes again. */
-const MAX_RETRY_WAIT_MS = 10_000
-
-/** What a fetch brings for one key. The hold is the batch's own: waiters share it. */
-type Fetched = Held | BackendError
+/** A signal may fire this much before the deadline it stands for. */
+const CLOCK_SLACK_MS = 50
 
 /** A fetch that several mounts may wait for; it ends early only when all of them have gone. */
 interface Batch {
@@ -80,11 +75,6 @@ interface Batch {
   readonly controller: AbortController
   readonly results: Promise<ReadonlyMap<string, Fetched>>
   readonly keys: readonly string[]
-}
-
-interface Wanted {
-  readonly key: string
-  readonly source: Source
 }
 
 export function createResolver(options: ResolverOptions): Resolver {
@@ -114,50 +104,20 @@ export function createResolver(options: ResolverOptions): Resolver {
     return undefined
   }
 
-  function arrived(key: string, value: Value, settings: CacheTimes): Held {
-    if (keepMs(settings) === 0) return holdUncached(value)
+  /** @param late nobody waits for it any more: a younger fetch may know better, so it is not kept */
+  function arrived(key: string, value: Value, caller: Caller, late: boolean): Held {
+    if (keepMs(timesOf(caller)) === 0 || late) return holdUncached(value)
     const held = cache.put(key, value, now())
     meter.gauge('keyferry_cache_bytes', cache.bytes)
     return held
   }
 
-  async function fetchBatch(
-    wanted: readonly Wanted[],
-    caller: Caller,
-    signal: AbortSignal,
-  ): Promise<ReadonlyMap<string, Fetched>> {
-    const results = new Map<string, Fetched>()
-    const first = wanted[0]
-    if (!first) return results
-    const backend = await options.backend(first.source.backend)
-    const host = caller.host(first.source, signal)
-    let left = wanted
-    for (let attempt = 1; left.length > 0; attempt += 1) {
-      const answers = await callBackend(backend, left, host)
-      meter.count('keyferry_backend_calls_total', { backend: backend.kind, outcome: outcomeOf(answers) })
-      const again: Wanted[] = []
-      let waitMs = 0
-      for (const [index, item] of left.entries()) {
-        const answer = answers[index] ?? brokenAdapter(backend.kind)
-        if (answer instanceof BackendError) {
-          if (TRANSIENT.has(answer.kind) && attempt < MAX_ATTEMPTS) {
-            again.push(item)
-            waitMs = Math.max(waitMs, answer.retryAfterMs ?? 0)
-          }
-          results.set(item.key, answer)
-        } else {
-          results.set(item.key, arrived(item.key, answer, timesOf(caller)))
-        }
-      }
-      const backoff = RETRY_BASE_MS * 2 ** (attempt - 1) * (0.5 + options.random())
-      waitMs = Math.max(waitMs, backoff)
-      if (again.length === 0 || waitMs > MAX_RETRY_WAIT_MS || now() + waitMs >= caller.deadline) break
-      await pause(waitMs, signal)
-      if (signal.aborted) break
-      left = again
-    }
-    return results
-  }
+  const fetchBatch = createFetchBatch({
+    ...options,
+    health: createEndpointHealth(options),
+    arrived,
+    denied: (key) => cache.delete(key),
+  })
 
   function launch(wanted: readonly Wanted[], caller: Caller): void {
     const controller = new AbortController()
@@ -177,9 +137,9 @@ export function createResolver(options: ResolverOptions): Resolver {
   }
 
   /** The last waiter has gone: an unfinished fetch is ended, and the batch's own holds are let go. */
-  function abandon(batch: Batch): void {
+  function abandon(batch: Batch, last: Caller): void {
     land(batch)
-    batch.controller.abort()
+    batch.controller.abort(now() + CLOCK_SLACK_MS >= last.deadline ? HUNG : LEFT)
     void batch.results.then((results) => {
       for (const fetched of results.values()) if (!(fetched instanceof BackendError)) fetched.release()
     })
@@ -197,7 +157,7 @@ export function createResolver(options: ResolverOptions): Resolver {
       return old ? { ...old, from: 'stale' } : fetched
     } finally {
       batch.waiters -= 1
-      if (batch.waiters === 0) abandon(batch)
+      if (batch.waiters === 0) abandon(batch, caller)
     }
   }
 
@@ -262,10 +222,6 @@ function noAnswer(): BackendError {
   })
 }
 
-function outcomeOf(answers: readonly (Value | BackendError)[]): string {
-  return answers.find((answer) => answer instanceof BackendError)?.kind ?? 'ok'
-}
-
 function append<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   const list = map.get(key)
   if (list) list.push(value)
@@ -289,17 +245,4 @@ async function orAborted(outcome: Promise<Fetched>, signal: AbortSignal): Promis
   } finally {
     signal.removeEventListener('abort', onAbort)
   }
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done, { once: true })
-    if (signal.aborted) done()
-  })
 }

@@ -26,6 +26,11 @@ export function batchKey(source: Source): string {
   return JSON.stringify([source.backend, canonical(source.store), source.identity])
 }
 
+/** Equal for two sources of one store: what fails together. */
+export function endpointKey(source: Source): string {
+  return JSON.stringify([source.backend, canonical(source.store)])
+}
+
 /** Plain data with its keys in order, so that equal settings give equal texts; a list is no mapping. */
 function canonical(data: unknown): unknown {
   if (Array.isArray(data)) return data.map(canonical)

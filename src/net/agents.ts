@@ -27,7 +27,7 @@ export interface PoolOptions {
 /** Destinations whose connections are kept; the least recently used one goes first. */
 const MAX_POOLS = 64
 /** Of one pool. All of them may wait for a next call: closing half after each burst means opening them again. */
-const MAX_SOCKETS = 64
+export const MAX_SOCKETS = 64
 /** Idle connections are closed before the usual server-side limits of 60 s and more. */
 const IDLE_MS = 30_000
 const CONNECT_MS = 10_000

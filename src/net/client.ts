@@ -4,12 +4,15 @@ import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
 import type { Readable, Transform } from 'node:stream'
-import { AgentPools, closeIdle } from './agents.ts'
+import { AgentPools, closeIdle, MAX_SOCKETS } from './agents.ts'
 import type { PoolOptions } from './agents.ts'
 import { HttpError } from './http.ts'
 import type { HttpClient, HttpFailure, HttpRequest, HttpResponse } from './http.ts'
+import { limiter, NAMESPACE_SHARE, type Limiter } from './limiter.ts'
 import { checkHost, RefusedAddressError } from './lookup.ts'
 
+/** Hosts of one pool whose queue is kept. */
+const MAX_QUEUES = 1000
 const TIMEOUT_MS = 10_000
 const MAX_BYTES = 4 * 1024 * 1024
 
@@ -29,16 +32,36 @@ export function createHttpClient(options: PoolOptions): ClosableHttpClient {
       const pool = pools.get(request.to)
       const agent = url.protocol === 'https:' ? pool.https : pool.http
       const deadline = performance.now() + (request.timeoutMs ?? TIMEOUT_MS)
-      try {
-        return await exchange(request, url, agent, deadline)
-      } catch (error) {
-        // The server closed an idle connection just when it was used again: nobody saw the call.
-        if (!(error instanceof StaleConnection)) throw error
-        closeIdle(agent)
-        return await exchange(request, url, agent, deadline)
-      }
+      const host = hostOf(url)
+      return slotFor(agent, host)(async () => {
+        // The wait counts: whoever asks for a time means the whole of it.
+        if (performance.now() >= deadline)
+          throw new HttpError('timeout', host, `${host} did not answer in time`)
+        try {
+          return await exchange(request, url, agent, deadline)
+        } catch (error) {
+          // The server closed an idle connection just when it was used again: nobody saw the call.
+          if (!(error instanceof StaleConnection)) throw error
+          closeIdle(agent)
+          return await exchange(request, url, agent, deadline)
+        }
+      }, request.turn)
     },
   }
+}
+
+/** Calls to one host wait here rather than in the agent's queue, which knows no turns: as many run as it has sockets. */
+const queues = new WeakMap<object, Map<string, Limiter>>()
+
+function slotFor(agent: object, host: string): Limiter {
+  const ofPool = queues.get(agent) ?? new Map<string, Limiter>()
+  queues.set(agent, ofPool)
+  const known = ofPool.get(host)
+  if (known) return known
+  if (ofPool.size >= MAX_QUEUES) ofPool.clear()
+  const made = limiter(MAX_SOCKETS, NAMESPACE_SHARE)
+  ofPool.set(host, made)
+  return made
 }
 
 function checkUrl({ url, to }: HttpRequest, { rules }: PoolOptions): URL {

@@ -43,6 +43,8 @@ export interface HttpRequest {
   readonly signal: AbortSignal
   /** Upper bound for this call in milliseconds; the signal may end it sooner. Default 10 000. */
   readonly timeoutMs?: number
+  /** Who the call is for: calls to one destination take turns by it. The host of a mount sets its namespace. */
+  readonly turn?: string
   /** Cap on the reply after decompression, in bytes. Default 4 MiB. */
   readonly maxBytes?: number
 }

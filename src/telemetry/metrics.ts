@@ -36,6 +36,21 @@ export const METRICS = {
     help: 'Batches sent to backends',
     labels: ['backend', 'outcome'],
   },
+  keyferry_circuits_open: {
+    type: 'gauge',
+    help: 'Endpoints, each with one identity, that are not called because they kept failing',
+    labels: ['backend'],
+  },
+  keyferry_circuit_events_total: {
+    type: 'counter',
+    help: 'Circuits opened, reopened by a failed probe, closed',
+    labels: ['backend', 'event'],
+  },
+  keyferry_calls_withheld_total: {
+    type: 'counter',
+    help: 'Calls to backends that were not made: circuit-open, asked-to-wait, retry-budget',
+    labels: ['backend', 'reason'],
+  },
   keyferry_sessions_opened_total: {
     type: 'counter',
     help: 'Credentials or clients opened',

@@ -1,4 +1,5 @@
 /** Owns what the chaos tests share: pods, volumes, and what must hold after every accident (T29, driver 4). */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { isFinal } from '../../src/driver/codes.ts'
 import type { Kubelet } from '../../src/driver/kubelet.ts'
@@ -38,6 +39,17 @@ export function expectFilled(kubelet: Kubelet): void {
   for (const volume of kubelet.volumes) {
     expect(volume.started?.mounted).toBe(true)
     expect(volume.visibleFiles().size).toBeGreaterThan(0)
+  }
+}
+
+/**
+ * Kubelet goes on until `holds`, or the test's time is over. Its clock is the node's, and a circuit opens and closes by
+ * the provider's, which is real.
+ */
+export async function goOnUntil(kubelet: Kubelet, holds: () => boolean): Promise<void> {
+  while (!holds()) {
+    await kubelet.advance(75_000)
+    await sleep(100)
   }
 }
 

@@ -4,12 +4,14 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { startKubelet, type Kubelet } from '../../src/driver/kubelet.ts'
 import type { TestNode } from '../../src/driver/node.ts'
 import { sopsNode, type SopsNode } from '../support/sops-node.ts'
+import type { ServeProcess } from '../support/serve-process.ts'
 import { holding, silent, valueStore, type ValueStore } from '../support/value-store.ts'
 import {
   codesOf,
   documentVolume,
   expectFilled,
   expectNobodyTrapped,
+  goOnUntil,
   rotatingNode,
   valueVolume,
 } from './scene.ts'
@@ -20,17 +22,21 @@ beforeEach(async () => {
 })
 afterEach(() => here.close())
 
+const failing: ValueStore['answer'] = (_key, _request, response) => response.writeHead(503).end()
+const silentlyCut: ValueStore['answer'] = (_key, request) => request.socket.destroy()
+
 describe('T29 a store that goes away', () => {
   let store: ValueStore
   let kubelet: Kubelet
   let driver: TestNode
 
-  async function start(cache: object = { freshFor: '0' }, limits: object = {}): Promise<void> {
+  async function start(cache: object = { freshFor: '0' }, limits: object = {}): Promise<ServeProcess> {
     store = await valueStore(holding({ db: 'old' }))
     here.afterwards(() => store.down())
-    await here.serve({ config: here.config({ ...store.configuration, cache, limits }) })
+    const process = await here.serve({ config: here.config({ ...store.configuration, cache, limits }) })
     driver = await rotatingNode(here)
     kubelet = startKubelet(driver)
+    return process
   }
 
   it('T29 away before: pods wait with a final code and start when it is back', async () => {
@@ -43,7 +49,7 @@ describe('T29 a store that goes away', () => {
     expect(volume.attempts.at(-1)?.result.message).toContain('[unavailable]')
     expect(volume.started).toBeUndefined()
     await store.up()
-    await kubelet.advance(130_000)
+    await goOnUntil(kubelet, () => volume.started !== undefined)
     expectNobodyTrapped(kubelet)
     expectFilled(kubelet)
   })
@@ -60,7 +66,12 @@ describe('T29 a store that goes away', () => {
         response.writeHead(429, { 'retry-after': '3600' }).end()) satisfies ValueStore['answer'],
     ].entries()) {
       store.answer = answer
-      const { code } = await driver.publish(valueVolume(index))
+      // And a service account of its own, so that no circuit of the accident before hides this one.
+      const volume = valueVolume(index)
+      const { code } = await driver.publish({
+        ...volume,
+        pod: { ...volume.pod, serviceAccount: `web-${index}` },
+      })
       expect(['FailedPrecondition', 'DataLoss']).toContain(code)
     }
   })
@@ -93,9 +104,71 @@ describe('T29 a store that goes away', () => {
     expect(content()).toBe('old')
     await store.up()
     store.answer = holding({ db: 'the new one' })
-    await kubelet.advance(300_000)
+    await goOnUntil(kubelet, () => content() !== 'old')
     expect(content()).toBe('the new one')
     expectNobodyTrapped(kubelet)
+  })
+
+  it('T29 a long outage: the store is left alone, the text stays the same, one try after the other when it is over', async () => {
+    const process = await start({ freshFor: '0' })
+    store.answer = failing
+    const volume = kubelet.add(valueVolume(0))
+    await kubelet.tick()
+    store.calls.length = 0
+    const texts = new Set<string>()
+    for (let index = 1; index <= 60; index += 1)
+      texts.add((await driver.publish(valueVolume(index))).message.split('rpc error: ')[1] ?? '')
+    // Five in a row, of which the first mount had its three; what else came are probes.
+    expect(store.calls.length).toBeLessThan(8)
+    expect(await process.metrics()).toContain('keyferry_circuits_open{backend="http-values"} 1')
+    const refusals = [...texts].filter((text) =>
+      text.startsWith('code = FailedPrecondition desc = BACKEND_CIRCUIT_OPEN'),
+    )
+    expect(refusals).toHaveLength(1)
+    // Another identity is not held up: it hears from the store itself.
+    const other = await driver.publish({
+      ...valueVolume(99),
+      pod: { name: 'x', namespace: 'bank', serviceAccount: 'web' },
+    })
+    expect(other.message).not.toContain('BACKEND_CIRCUIT_OPEN')
+    store.answer = holding({ db: 'old' })
+    await goOnUntil(kubelet, () => volume.started !== undefined)
+    expect(await process.metrics()).toContain('keyferry_circuits_open{backend="http-values"} 0')
+    expectNobodyTrapped(kubelet)
+    expectFilled(kubelet)
+  })
+
+  it('T25 revoked, then an outage: what was denied is not served again, and the running pod keeps what it has', async () => {
+    await start({ freshFor: '0', staleIfError: '1h' })
+    const running = kubelet.add(valueVolume(0))
+    await kubelet.tick()
+    store.answer = (_key, _request, response) => response.writeHead(403).end()
+    expect(await driver.publish(valueVolume(1))).toMatchObject({ code: 'PermissionDenied' })
+    for (const [index, outage] of [failing, silentlyCut].entries()) {
+      store.answer = outage
+      expect(await driver.publish(valueVolume(10 + index))).toMatchObject({ code: 'FailedPrecondition' })
+    }
+    await store.down()
+    expect(await driver.publish(valueVolume(3))).toMatchObject({ code: 'FailedPrecondition' })
+    expect(running.visibleFiles().get('db')?.contents.toString()).toBe('old')
+    expectNobodyTrapped(kubelet)
+  })
+
+  it('T29 a store that says "not before" is not called before, and the mounts that wait are served', async () => {
+    await start({ freshFor: '0' })
+    let until = 0
+    let early = 0
+    store.answer = (key, request, response) => {
+      if (Date.now() < until) early += 1
+      if (until === 0) {
+        until = Date.now() + 2000
+        response.writeHead(429, { 'retry-after': '2' }).end()
+      } else holding({ db: 'old' })(key, request, response)
+    }
+    kubelet.add(valueVolume(0))
+    await kubelet.tick()
+    expectFilled(kubelet)
+    expect({ early, calls: store.calls.length }).toEqual({ early: 0, calls: 2 })
   })
 
   it('T29 with staleIfError new pods of the same identity start in an outage, others do not', async () => {

@@ -1,6 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { createResolver, type CacheSettings, type Caller, type Resolution } from '../../src/mount/resolver.ts'
+import {
+  createResolver,
+  type CacheSettings,
+  type Caller,
+  type Resolution,
+  type ResolverOptions,
+} from '../../src/mount/resolver.ts'
 import { sourceKey } from '../../src/mount/source-key.ts'
 import {
   BackendError,
@@ -21,7 +27,12 @@ const CACHE: CacheSettings = {
   maxBytes: 1 << 20,
 }
 
-function setUp(initial: Record<string, Held>, cache: Partial<CacheSettings> = {}, maxBatch?: number) {
+function setUp(
+  initial: Record<string, Held>,
+  cache: Partial<CacheSettings> = {},
+  maxBatch?: number,
+  more: Partial<ResolverOptions> = {},
+) {
   const store = memoryStore(initial, maxBatch)
   const clock = { now: 1_000_000 }
   const backend = backendOf(store)
@@ -31,6 +42,7 @@ function setUp(initial: Record<string, Held>, cache: Partial<CacheSettings> = {}
     meter: silentMeter,
     now: () => clock.now,
     random: () => 0,
+    ...more,
   })
   return { store, clock, resolver, backend }
 }
@@ -320,5 +332,221 @@ describe('the resolver', () => {
     expect(small.store.given.map((secret) => secret.reveal().toString())).toEqual(['\0\0\0\0', 'BBBB'])
     small.resolver.clear()
     expect(small.store.given[1]?.reveal().toString()).toBe('\0\0\0\0')
+  })
+})
+
+/** A resolver whose waits pass on its own clock. */
+function virtual(initial: Record<string, Held>, cache: Partial<CacheSettings> = {}, maxBatch?: number) {
+  const waits: number[] = []
+  const all = setUp(initial, cache, maxBatch, {
+    sleep: (ms) => {
+      waits.push(ms)
+      all.clock.now += ms
+      return Promise.resolve()
+    },
+  })
+  const ask = async (key = 'a', who = 'shop/web', budgetMs = 90_000): Promise<string> => {
+    const results = await all.resolver.resolve(
+      [source(key)],
+      caller(who, undefined, all.clock.now + budgetMs),
+    )
+    release(results)
+    const [result] = results
+    return result instanceof BackendError ? result.code : text(result)
+  }
+  return { ...all, waits, ask }
+}
+
+describe('T29 a store that keeps failing', () => {
+  const DOWN: Held = { fails: 'unavailable' }
+
+  it('is not called while its circuit is open; running out of it, one mount tries', async () => {
+    const { store, ask, clock } = virtual({ a: DOWN })
+    expect(await ask()).toBe('FAULT')
+    expect(await ask()).toBe('FAULT')
+    const calls = store.calls.length
+    expect(calls).toBe(5)
+    for (let i = 0; i < 20; i += 1) expect(await ask()).toBe('BACKEND_CIRCUIT_OPEN')
+    expect(store.calls.length).toBe(calls)
+    clock.now += 30_000
+    expect(await ask()).toBe('FAULT')
+    expect(store.calls.length).toBe(calls + 1)
+    store.held.set('a', { text: 'A' })
+    clock.now += 30_000
+    expect(await ask()).toBe('A from backend')
+  })
+
+  it('is called on by another identity, and so is another store of the same kind', async () => {
+    const { store, ask, resolver, clock } = virtual({ a: DOWN })
+    await ask()
+    await ask()
+    expect(await ask()).toBe('BACKEND_CIRCUIT_OPEN')
+    store.held.set('a', { text: 'A' })
+    expect(await ask('a', 'shop/other')).toBe('A from backend')
+    const other = await resolver.resolve(
+      [source('a', 'second')],
+      caller('shop/web', undefined, clock.now + 1000),
+    )
+    expect(other.map(text)).toEqual(['A from backend'])
+    expect(await ask()).toBe('BACKEND_CIRCUIT_OPEN')
+  })
+
+  it.each(['unauthenticated', 'denied', 'not-found', 'config', 'malformed', 'internal'] as const)(
+    'answers of kind %s never open it',
+    async (kind) => {
+      const { store, ask } = virtual({ a: { fails: kind } })
+      for (let i = 0; i < 20; i += 1) expect(await ask()).toBe('FAULT')
+      expect(store.calls.length).toBe(20)
+    },
+  )
+
+  it('one object that fails while others of the batch come opens nothing', async () => {
+    const { store, resolver, clock } = virtual({ a: DOWN, b: { text: 'B' } }, { freshForMs: 0 })
+    for (let i = 0; i < 10; i += 1) {
+      const results = await resolver.resolve(
+        [source('a'), source('b')],
+        caller('w', undefined, clock.now + 1e5),
+      )
+      expect(results.map(text)).toEqual(['error unavailable', 'B from backend'])
+    }
+    expect(store.calls.length).toBeGreaterThanOrEqual(10)
+  })
+
+  it('a mount of several batches gets through as soon as the store is back', async () => {
+    const { store, ask, resolver, clock } = virtual({ a: DOWN, b: {}, c: {} }, {}, 1)
+    await ask()
+    await ask()
+    store.held.set('a', { text: 'A' })
+    clock.now += 30_000
+    const results = await resolver.resolve(
+      ['a', 'b', 'c'].map((key) => source(key)),
+      caller('shop/web', undefined, clock.now + 90_000),
+    )
+    expect(results.map(text)).toEqual(['A from backend', ' from backend', ' from backend'])
+  })
+
+  it('all its identities together have a few retries, no more', async () => {
+    const { store, ask } = virtual({ a: DOWN })
+    for (let i = 0; i < 100; i += 1) await ask('a', `shop/sa-${i}`)
+    expect(store.calls.length).toBe(110)
+  })
+
+  it('a refusal is bridged by staleIfError as the outage itself is', async () => {
+    const { store, ask, clock } = virtual({ a: { text: 'A' } }, { staleIfErrorMs: 600_000 })
+    await ask()
+    clock.now += 60_000
+    store.held.set('a', DOWN)
+    for (let i = 0; i < 10; i += 1) expect(await ask()).toBe('A from stale')
+    expect(store.calls.length).toBe(6)
+  })
+
+  it('one that hangs until budgets end opens its circuit, callers who leave do not', async () => {
+    const { store, resolver, clock, ask } = virtual({ a: { text: 'A' } })
+    store.before = () => new Promise(() => {})
+    const abandoned = async (hangs: boolean): Promise<void> => {
+      const mount = new AbortController()
+      const end = clock.now + 90_000
+      const answer = resolver.resolve([source('a')], caller('shop/web', mount.signal, end))
+      await new Promise((resolve) => setImmediate(resolve))
+      if (hangs) clock.now = end
+      mount.abort()
+      expect((await answer).map(text)).toEqual(['error timeout'])
+    }
+    for (let i = 0; i < 10; i += 1) await abandoned(false)
+    expect(store.calls.length).toBe(10)
+    for (let i = 0; i < 5; i += 1) await abandoned(true)
+    expect(await ask()).toBe('BACKEND_CIRCUIT_OPEN')
+  })
+})
+
+describe('T29 a store that says when to come again', () => {
+  it('is waited for when that fits the budget, by every mount of that identity', async () => {
+    const { store, ask, waits, clock } = virtual({ a: { fails: 'throttled', retryAfterMs: 4000 } })
+    store.before = () => {
+      if (store.calls.length === 2) store.held.set('a', { text: 'A' })
+    }
+    const before = clock.now
+    expect(await ask()).toBe('A from backend')
+    expect(clock.now - before).toBeGreaterThanOrEqual(4000)
+    expect(waits.length).toBeLessThan(4)
+    expect(store.calls.length).toBe(2)
+  })
+
+  it('is not called before by a mount that cannot wait: it ends at once', async () => {
+    const { store, ask, clock } = virtual({ a: { fails: 'throttled', retryAfterMs: 60_000 } })
+    expect(await ask()).toBe('FAULT')
+    const before = clock.now
+    for (let i = 0; i < 10; i += 1) expect(await ask()).toBe('BACKEND_ASKED_TO_WAIT')
+    expect(clock.now).toBe(before)
+    expect(store.calls.length).toBe(1)
+    store.held.set('a', { text: 'A' })
+    expect(await ask('a', 'shop/other')).toBe('A from backend')
+    clock.now += 60_000
+    expect(await ask()).toBe('A from backend')
+  })
+})
+
+describe('T25 revoked, then an outage', () => {
+  it.each(['denied', 'not-found', 'gone', 'unauthenticated'] as const)(
+    'a value is not served stale after the store said %s',
+    async (kind) => {
+      const { store, ask, clock } = virtual({ a: { text: 'A' } }, { staleIfErrorMs: 3_600_000 })
+      await ask()
+      clock.now += 60_000
+      store.held.set('a', { fails: kind })
+      expect(await ask()).toBe('FAULT')
+      expect(store.given[0]?.reveal().toString()).toBe('\0')
+      store.held.set('a', { fails: 'unavailable' })
+      expect(await ask()).toBe('FAULT')
+    },
+  )
+
+  it.each(['config', 'malformed', 'too-large', 'internal', 'throttled', 'timeout'] as const)(
+    'a store that says %s has revoked nothing',
+    async (kind) => {
+      const { store, ask, clock } = virtual({ a: { text: 'A' } }, { staleIfErrorMs: 3_600_000 })
+      await ask()
+      clock.now += 60_000
+      store.held.set('a', { fails: kind })
+      await ask()
+      store.held.set('a', { fails: 'unavailable' })
+      expect(await ask()).toBe('A from stale')
+    },
+  )
+
+  it('only the value that was refused, and only for the identity that was refused', async () => {
+    const { store, ask, clock } = virtual(
+      { a: { text: 'A' }, b: { text: 'B' } },
+      { staleIfErrorMs: 3_600_000 },
+    )
+    for (const who of ['one', 'other']) for (const key of ['a', 'b']) await ask(key, who)
+    clock.now += 60_000
+    store.held.set('a', { fails: 'denied' })
+    await ask('a', 'one')
+    for (const key of ['a', 'b']) store.held.set(key, { fails: 'unavailable' })
+    expect(await ask('a', 'one')).toBe('FAULT')
+    expect(await ask('b', 'one')).toBe('B from stale')
+    expect(await ask('a', 'other')).toBe('A from stale')
+  })
+
+  it('a value that arrives after everybody has left is not kept', async () => {
+    const { store, resolver, ask, clock } = virtual({ a: { text: 'A' } }, { staleIfErrorMs: 3_600_000 })
+    const gate = Promise.withResolvers<void>()
+    store.before = () => (store.calls.length === 1 ? gate.promise : undefined)
+    const mount = new AbortController()
+    const first = resolver.resolve([source('a')], caller('shop/web', mount.signal))
+    await new Promise((resolve) => setImmediate(resolve))
+    mount.abort()
+    await first
+    store.held.set('a', { fails: 'denied' })
+    expect(await ask()).toBe('FAULT')
+    store.held.set('a', { text: 'A' })
+    gate.resolve()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(store.given).toHaveLength(1)
+    expect(store.given[0]?.reveal().toString()).toBe('\0')
+    clock.now += 1000
+    store.held.set('a', { fails: 'unavailable' })
+    expect(await ask()).toBe('FAULT')
   })
 })

@@ -12,7 +12,7 @@ import type { ParameterQuery } from './parameter-matching.ts'
 import { arnRegionFault, splitSelector } from './names.ts'
 import { jsonParts, prefixParts } from './parts.ts'
 import { refArguments } from './ref-arguments.ts'
-import { limiter } from '../../net/limiter.ts'
+import { limiter, NAMESPACE_SHARE, type Limiter } from '../../net/limiter.ts'
 import { askRegions } from './regions.ts'
 import { againAfterClockSkew, clientConfig } from './sdk.ts'
 import type { AwsEnvironment, AwsStore } from './settings.ts'
@@ -33,7 +33,7 @@ const PER_PROCESS = 64
 export function parameterStoreBackend(context: BackendContext): Backend<AwsStore, ParameterRef> {
   const environment = awsEnvironment(context)
   const sessions = sessionOpener(environment)
-  const slot = limiter(PER_PROCESS)
+  const slot = limiter(PER_PROCESS, NAMESPACE_SHARE)
   return {
     kind: PARAMETER_STORE,
     storeSchema,
@@ -98,7 +98,7 @@ interface ParameterMount {
   readonly sessions: SessionOpener
   readonly store: AwsStore
   readonly host: Host
-  readonly slot: ReturnType<typeof limiter>
+  readonly slot: Limiter
 }
 
 type Sdk = typeof SdkModule
@@ -125,7 +125,7 @@ async function call<T>(
       if (failure.kind === 'unauthenticated') await sessions.drop(store, region, host)
       throw failure
     }
-  })
+  }, host.pod.namespace)
 }
 
 type Answers = ReadonlyMap<ParameterRef, Value | AwsFailure>

@@ -13,7 +13,7 @@ import { sessionOpener } from './credentials.ts'
 import { jsonParts, prefixParts } from './parts.ts'
 import { AwsFailure, failureOf, refusal } from './failures.ts'
 import { arnRegionFault } from './names.ts'
-import { limiter } from '../../net/limiter.ts'
+import { limiter, NAMESPACE_SHARE, type Limiter } from '../../net/limiter.ts'
 import { askRegions } from './regions.ts'
 import { refArguments } from './ref-arguments.ts'
 import { againAfterClockSkew, clientConfig } from './sdk.ts'
@@ -59,7 +59,7 @@ interface Region {
 export function secretsManagerBackend(context: BackendContext): Backend<AwsStore, SecretRef> {
   const environment = awsEnvironment(context)
   const sessions = sessionOpener(environment)
-  const slot = limiter(PER_PROCESS)
+  const slot = limiter(PER_PROCESS, NAMESPACE_SHARE)
   return {
     kind: SECRETS_MANAGER,
     storeSchema,
@@ -113,7 +113,7 @@ class SecretMount {
   readonly #sessions: SessionOpener
   readonly #store: AwsStore
   readonly #host: Host
-  readonly #slot: ReturnType<typeof limiter>
+  readonly #slot: Limiter
   readonly #mountSlot = limiter(PER_MOUNT)
   readonly #regions = new Map<string, Promise<Region>>()
   /** Secrets asked for already: a file and its expansion are one call. */
@@ -126,7 +126,7 @@ class SecretMount {
     sessions: SessionOpener,
     store: AwsStore,
     host: Host,
-    slot: ReturnType<typeof limiter>,
+    slot: Limiter,
   ) {
     this.#environment = environment
     this.#sessions = sessions
@@ -199,7 +199,7 @@ class SecretMount {
           }
           throw failure
         }
-      }),
+      }, this.#host.pod.namespace),
     )
   }
 

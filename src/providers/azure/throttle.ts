@@ -1,5 +1,5 @@
 /** Owns restraint towards vaults: how many calls at once, and the pause that all mounts keep after a 429 (azure section 14). */
-import { limiter } from '../../net/limiter.ts'
+import { limiter, NAMESPACE_SHARE, type Limiter } from '../../net/limiter.ts'
 
 /** Calls to one vault from the whole process: as many as connections are kept, so that bursts make no new ones. */
 const PER_VAULT = 32
@@ -11,8 +11,8 @@ const MAX_VAULTS = 1000
 
 /** What the process remembers of one vault. */
 export interface VaultPace {
-  /** Waits for a free place. */
-  readonly slot: <T>(task: () => Promise<T>) => Promise<T>
+  /** Waits for a free place; namespaces take turns. */
+  readonly slot: Limiter
   /** Milliseconds until the vault may be called again; 0 when it may now. */
   pausedFor(now: Date): number
   /** The vault answered 429. @returns milliseconds of the pause. */
@@ -38,7 +38,7 @@ function createPace(random: () => number): VaultPace {
   let until = 0
   let inARow = 0
   return {
-    slot: limiter(PER_VAULT),
+    slot: limiter(PER_VAULT, NAMESPACE_SHARE),
     pausedFor: (now) => Math.max(0, until - now.getTime()),
     throttled: (now, retryAfterMs) => {
       // Many calls in flight are refused together: they are one refusal.

@@ -114,7 +114,7 @@ export function vaultCalls(origin: string, wanted: Purpose, host: Host, context:
   return {
     origin,
     signIn: async () => void (await credentials.token(purpose(), host)),
-    send: (call) => slot(() => pace.slot(() => sent(call))),
+    send: (call) => slot(() => pace.slot(() => sent(call), host.pod.namespace)),
   }
 }
 

@@ -9,6 +9,7 @@ import {
   type Backend,
   type BackendContext,
   type BackendFactory,
+  type ErrorKind,
   type Host,
   type RefItem,
   type Value,
@@ -52,6 +53,8 @@ const realParts: BackendParts = {
 
 /** Requests of one mount that run at the same time: twenty objects cost one round trip (design.md section 7). */
 const CONCURRENCY = 32
+/** Whoever may not have a new secret must not be served the old one either (threat model T25). */
+const REFUSED: ReadonlySet<ErrorKind> = new Set(['denied', 'not-found', 'gone', 'unauthenticated'])
 /** Longest time for a renewal or revocation. */
 const BACKGROUND_TIMEOUT_MS = 20_000
 
@@ -110,6 +113,7 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
       return await issue(mount, ref, key)
     } catch (error) {
       if (!(error instanceof BackendError)) throw error
+      if (REFUSED.has(error.kind)) keeper.refused(mount.slot, key)
       const old = keeper.alive(mount.slot, key)
       if (!old) return error
       mount.host.log.warn('a leased secret could not be fetched anew; the old one is still good', {

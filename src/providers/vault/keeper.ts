@@ -50,6 +50,8 @@ export interface Keeper {
   /** What can be served when a call failed. */
   alive(slot: Slot, key: string): Entry | undefined
   keep(slot: Slot, key: string, entry: Entry): void
+  /** The server refuses a new one for good: what is kept is not served again. */
+  refused(slot: Slot, key: string): void
   /** UIDs of the pods for which something is kept. */
   pods(): Iterable<string>
   /** Revokes and forgets everything of a pod. */
@@ -261,11 +263,16 @@ export function createKeeper(options: KeeperOptions): Keeper {
       const entry = slot.entries.get(key)
       if (!entry) return undefined
       const tokenEnd = certainEnd(entry.hold.life)
-      return mustRefresh(entry.life, clock.now(), slot.gapMs, tokenEnd) ? undefined : entry
+      return entry.refused || mustRefresh(entry.life, clock.now(), slot.gapMs, tokenEnd) ? undefined : entry
     },
     alive(slot, key) {
       const entry = slot.entries.get(key)
-      return entry && isAlive(entry.life, clock.now(), entry.hold.life.expiresAt) ? entry : undefined
+      if (!entry || entry.refused) return undefined
+      return isAlive(entry.life, clock.now(), entry.hold.life.expiresAt) ? entry : undefined
+    },
+    refused(slot, key) {
+      const entry = slot.entries.get(key)
+      if (entry) entry.refused = true
     },
     keep(slot, key, entry) {
       const { hold, leaseId, body } = entry

@@ -39,6 +39,8 @@ export interface Entry {
   /** Canonical envelope. */
   readonly body: SecretBytes
   life: Span
+  /** The server has refused a new one since: it is kept to be revoked with its pod, and never served again. */
+  refused?: true
 }
 
 /** Everything kept for one pod and one way of logging in. */

@@ -84,6 +84,17 @@ describe('a pod that lives', () => {
     expect((await h.failure(spc(CREDS))).message).toContain('database is down')
   })
 
+  it('T25 when a new one is refused the old one is not served, and not in an outage after it either', async () => {
+    const { vault, h, spc } = await setUp({ watch: testPodWatch() })
+    database(vault, 3600, false)
+    await h.mount(spc(CREDS))
+    await h.clock.advance(3_500_000)
+    vault.on('GET /v1/database/creds/r', () => errors(403, 'permission denied'))
+    expect((await h.failure(spc(CREDS))).message).toContain('[denied]')
+    vault.on('GET /v1/database/creds/r', () => errors(500, 'database is down'))
+    expect((await h.failure(spc(CREDS))).message).toContain('database is down')
+  })
+
   it('9 a lease that the server no longer knows is replaced at the next poll', async () => {
     const { vault, h, spc } = await setUp({ watch: testPodWatch() })
     database(vault, 3600)
