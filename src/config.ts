@@ -142,6 +142,7 @@ export const ConfigSchema = v.strictObject({
       profile: v.optional(v.picklist(['compat', 'hardened']), 'compat'),
       allow: v.optional(v.array(Rule), []),
       inlineStores: v.optional(v.picklist(['allow', 'deny']), 'deny'),
+      onRevoked: v.optional(v.picklist(['keep', 'remove']), 'keep'),
       verifyParameters: v.optional(v.picklist(['off', 'spc']), 'off'),
     }),
     {},

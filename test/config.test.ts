@@ -21,6 +21,7 @@ describe('the configuration file', () => {
       profile: 'compat',
       allow: [{ identity: 'pod', addresses: ['*.example.org'] }],
       inlineStores: 'deny',
+      onRevoked: 'keep',
       verifyParameters: 'off',
     })
   })

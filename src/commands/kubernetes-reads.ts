@@ -99,6 +99,7 @@ function asBackendError(error: unknown): never {
     code: 'KUBERNETES_FAILED',
     message: error.message,
     remedy: error.remedy,
+    indirect: true,
   })
 }
 

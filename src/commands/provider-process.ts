@@ -4,6 +4,7 @@ import { createSessionCache } from '../identity/session-cache.ts'
 import type { MountPipeline } from '../mount/answer.ts'
 import { createCallers } from '../mount/host.ts'
 import { createPipeline } from '../mount/pipeline.ts'
+import { openPublished, readBootId, type PublishedVolumes } from '../mount/published.ts'
 import { createPolicy, policyHash } from '../mount/policy.ts'
 import { createResolver, type CacheTimes } from '../mount/resolver.ts'
 import { createParameterCheck, type ParameterCheck } from '../mount/verify-parameters.ts'
@@ -37,6 +38,8 @@ export interface ProcessOptions {
   readonly audit: Audit
   readonly meter: Meter
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Which volumes were published. Default: those that this node's state directory remembers. */
+  readonly published?: PublishedVolumes
 }
 
 /** A provider without its sockets. */
@@ -91,6 +94,9 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
   const versionKey = await placed(loaded, () =>
     loadVersionKey({ file: config.node.versionKeyFile, stateDir: config.node.stateDir, log }),
   )
+  const published =
+    options.published ??
+    (await openPublished({ stateDir: config.node.stateDir, bootId: readBootId(), log, now: Date.now }))
   const callers = createCallers({
     http,
     sessions: createSessionCache({ now: Date.now, meter }),
@@ -118,6 +124,8 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
         return backend.keys?.(source.store, source.ref) ?? [backend.refKey(source.ref)]
       },
       policy: createPolicy(policy),
+      onRevoked: policy.onRevoked,
+      published,
       ...(verifyParameters && { verifyParameters }),
       versionKey,
       limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
@@ -170,6 +178,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       }),
     async close() {
       resolver.clear()
+      await published.close()
       await registry.close()
       http.close()
     },

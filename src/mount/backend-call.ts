@@ -100,6 +100,7 @@ export function asBackendError(error: unknown): BackendError {
       kind: KIND_OF_HTTP[error.failure],
       code: 'HTTP_FAILED',
       message: error.message,
+      indirect: true,
     })
   }
   return new BackendError({

@@ -68,6 +68,8 @@ export interface ObjectFailure {
   readonly object?: string
   /** File that would have held it. */
   readonly file?: string
+  /** Not the object was refused, but something on the way to it: see BackendError. */
+  readonly indirect?: boolean
 }
 
 /** A mount that ends without files. The server sends `grpcCode` and `message` as they are. */

@@ -66,17 +66,19 @@ export function createCallers(
         log: services.log.with({ namespace: pod.namespace, pod: pod.name, backend: source.backend }),
         http: inTurn(services.http, pod.namespace),
         now: services.now,
-        token: async (audience) =>
-          services.mint && !tokens.has(audience)
-            ? services.mint(pod, audience, signal)
-            : tokenFor(tokens, audience, services.now()),
+        token: (audience) =>
+          onTheWay(async () =>
+            services.mint && !tokens.has(audience)
+              ? services.mint(pod, audience, signal)
+              : tokenFor(tokens, audience, services.now()),
+          ),
         audiences: new Set(tokens.keys()),
         nodePublishSecret: (key) =>
           dialect.needs.nodePublishSecret ? nodePublishSecret.get(key) : undefined,
         serviceAccountAnnotation: (name) =>
-          services.annotation(pod.namespace, pod.serviceAccount, name, signal),
-        nodeLabel: (name) => services.nodeLabel(name, signal),
-        session: (key, open) => services.sessions.get([identity, ...key], open),
+          onTheWay(() => services.annotation(pod.namespace, pod.serviceAccount, name, signal)),
+        nodeLabel: (name) => onTheWay(() => services.nodeLabel(name, signal)),
+        session: (key, open) => onTheWay(() => services.sessions.get([identity, ...key], open)),
         dropSession: (key) => services.sessions.drop([identity, ...key]),
       }
     }
@@ -89,6 +91,17 @@ function inTurn(http: HttpClient, namespace: string): HttpClient {
   return {
     send: (request) => http.send({ ...request, turn: namespace }),
     agents: (to) => http.agents(to),
+  }
+}
+
+/** Runs what an object is not fetched by, but with: its failure says nothing about the object. */
+async function onTheWay<T>(step: () => Promise<T>): Promise<T> {
+  try {
+    return await step()
+  } catch (error) {
+    if (!(error instanceof BackendError) || error.indirect) throw error
+    const { kind, code, message, remedy, retryAfterMs } = error
+    throw new BackendError({ kind, code, message, remedy, retryAfterMs, indirect: true })
   }
 }
 

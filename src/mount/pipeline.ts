@@ -1,6 +1,6 @@
 /** Owns the way of a mount: plan → outputs checked → policy → resolver → select → versions → answer (design.md section 3). */
 import { createSecretKey } from 'node:crypto'
-import { BackendError, type Dialect, type Plan, type Source } from '../providers/adapter.ts'
+import { BackendError, type Dialect, type OnRevoked, type Plan, type Source } from '../providers/adapter.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Meter, MetricName } from '../telemetry/metrics.ts'
@@ -10,10 +10,13 @@ import { MountFailure, type ObjectFailure } from './errors.ts'
 import { objectsOf } from './outputs.ts'
 import { createPlanner } from './planner.ts'
 import type { Policy, PolicyMark } from './policy.ts'
-import { render } from './render.ts'
+import { nothingPublished, type PublishedVolumes } from './published.ts'
+import { render, type Rendered } from './render.ts'
 import { report, reportRefusal } from './report.ts'
 import type { MountRequest } from './request.ts'
-import type { Caller, Resolver } from './resolver.ts'
+import type { Caller, Resolution, Resolver } from './resolver.ts'
+import { createRevocationReport } from './revocation-report.ts'
+import { mayRemove, withoutRevoked, type Standing } from './revocation.ts'
 import type { ParameterCheck } from './verify-parameters.ts'
 
 /** Warnings remembered as told. */
@@ -39,6 +42,10 @@ export interface PipelineOptions {
   /** What a fetch asks its store for, as policy's `keys` match it. Absent: rules with `keys` cover nothing. */
   readonly keys?: (source: Source) => Promise<readonly string[]>
   readonly policy: Policy
+  /** What becomes of files whose objects are denied to a running pod, where its class does not say. Default keep. */
+  readonly onRevoked?: OnRevoked
+  /** Which volumes were published. Default: none, so nothing is ever removed. */
+  readonly published?: PublishedVolumes
   /** Absent: volumeAttributes may override the class, as in the driver. */
   readonly verifyParameters?: ParameterCheck
   /** The node's key for versions that a store does not give. */
@@ -49,9 +56,15 @@ export interface PipelineOptions {
   readonly log: Logger
   readonly now: () => number
 }
-/** Makes the function that the server calls for each Mount. It keeps nothing between mounts but what the resolver caches. */
+
+/**
+ * Makes the function that the server calls for each Mount. It keeps nothing between mounts but what the resolver
+ * caches and which volumes were published.
+ */
 export function createPipeline(options: PipelineOptions): MountPipeline {
   const planner = createPlanner(options.limits)
+  const published = options.published ?? nothingPublished
+  const reportRevocation = createRevocationReport(options)
   const rendering = {
     // Made once: a digest with bytes as its key spends most of its time on preparing them.
     versionKey: createSecretKey(options.versionKey),
@@ -74,45 +87,92 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     })
   }
 
+  /** @throws MountFailure for a class that cannot be mounted, or not by this pod */
   async function admit(
     request: MountRequest,
     context: MountContext,
     dialect: Dialect,
-  ): Promise<{ readonly plan: Plan; readonly marks: Marks }> {
+    republish: boolean,
+  ): Promise<Admitted> {
     await options.verifyParameters?.(request, context)
-    const plan = planner(dialect, request, context.provider)
-    const { marks, warnings } = await checkPolicy(options, plan, request, context)
+    const { plan, refused } = planner(dialect, request, context.provider)
+    const standing = { republish, onRevoked: plan.onRevoked ?? options.onRevoked ?? 'keep' }
+    if (refused && !mayRemove(standing)) throw refused
+    const { marks, denied, warnings } = await checkPolicy(options, plan, request, context)
+    const [first, ...rest] = denied.values()
+    if (first && !mayRemove(standing)) throw new MountFailure([first, ...rest])
     for (const warning of [...(plan.warnings ?? []), ...warnings]) warnOnce(warning, request, context)
-    return { plan, marks }
+    return { plan, marks, standing, denied, refused: refused?.failures ?? [] }
+  }
+
+  /** One resolution per object: what policy denied is not fetched. */
+  async function resolved({ plan, denied }: Admitted, caller: Caller): Promise<readonly Resolution[]> {
+    const sources = plan.outputs.flatMap((output) => objectsOf(output).map(({ source }) => source))
+    const fetched = await options.resolver.resolve(
+      sources.filter((_, index) => !denied.has(index)),
+      caller,
+    )
+    let taken = 0
+    return sources.map((_, index) => {
+      const failure = denied.get(index)
+      if (failure) return new BackendError(failure)
+      taken += 1
+      return fetched[taken - 1] ?? new BackendError(UNANSWERED)
+    })
   }
 
   return async (request, context) => {
     const started = options.now()
     const dialect = await options.dialect(context.provider)
-    const { plan, marks } = await admit(request, context, dialect).catch((error: unknown) => {
-      if (error instanceof MountFailure)
+    const republish = published.isRepublish(request)
+    const admitted = await admit(request, context, dialect, republish).catch((error: unknown) => {
+      if (error instanceof MountFailure) {
         reportRefusal(options, request, context, error, options.now() - started)
+        reportRevocation.refused(request, context, error, republish)
+      }
       throw error
     })
-    const sources = plan.outputs.flatMap((output) => objectsOf(output).map(({ source }) => source))
-    const caller = options.caller(request, context, dialect)
-    const resolutions = await options.resolver.resolve(sources, caller)
+    const { plan, marks, standing, refused } = admitted
+    const resolutions = await resolved(admitted, options.caller(request, context, dialect))
     let taken = 0
-    const rendered = plan.outputs.map((output) => {
+    const all = plan.outputs.map((output): Rendered => {
       const { length } = objectsOf(output)
       taken += length
       return render(output, resolutions.slice(taken - length, taken), rendering)
     })
     for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
-    const settled = assembleAnswer(plan, rendered, options.log)
+    const [first, ...rest] = refused
+    const whole: readonly Rendered[] = first ? [...all, { failures: [first, ...rest] }] : all
+    const rendered = withoutRevoked(whole, standing)
+    const settled = assembleAnswer(plan, rendered, options.log, mayRemove(standing))
     report(options, request, context, { plan, marks, rendered, settled }, options.now() - started)
+    const told = settled instanceof MountFailure ? whole : rendered
+    reportRevocation.settled(request, context, { plan, rendered: told, republish })
     if (settled instanceof MountFailure) {
       wipeFiles(rendered)
       throw settled
     }
-    return settled
+    return { ...settled, delivered: () => published.delivered(request) }
   }
 }
+
+/** A mount that may go on. */
+interface Admitted {
+  readonly plan: Plan
+  readonly marks: Marks
+  readonly standing: Standing
+  /** Objects that policy denies, by their place among those of the plan; a volume published before may lose them. */
+  readonly denied: ReadonlyMap<number, ObjectFailure>
+  /** What the plan leaves out because the pod may not use it; the same holds. */
+  readonly refused: readonly ObjectFailure[]
+}
+
+/** A resolver owes one resolution per source. */
+const UNANSWERED = {
+  kind: 'internal',
+  code: 'INTERNAL',
+  message: 'no answer was kept for this object',
+} as const
 
 function where(
   request: MountRequest,
@@ -130,17 +190,21 @@ const METRIC_OF_MARK = {
   'spc-address': 'keyferry_spc_addresses_total',
 } as const satisfies Record<PolicyMark, MetricName>
 
-/** Asks the policy about every output. @throws MountFailure naming each that is refused. */
+/** Asks the policy about every object. */
 async function checkPolicy(
   options: PipelineOptions,
   plan: Plan,
   { pod }: MountRequest,
   { provider }: MountContext,
-): Promise<{ readonly marks: Marks; readonly warnings: ReadonlySet<string> }> {
-  const refused: ObjectFailure[] = []
+): Promise<{
+  readonly marks: Marks
+  readonly denied: ReadonlyMap<number, ObjectFailure>
+  readonly warnings: ReadonlySet<string>
+}> {
+  const denied = new Map<number, ObjectFailure>()
   const marks: (readonly PolicyMark[])[] = []
   const warnings = new Set<string>()
-  for (const { source, object } of plan.outputs.flatMap(objectsOf)) {
+  for (const [index, { source, object }] of plan.outputs.flatMap(objectsOf).entries()) {
     const addresses = await options.addresses(source)
     // Most fetches need no rule, and a warm mount should not pay for what only rules look at.
     const needsRule = source.name === undefined && (source.identity === 'node' || addresses.length > 0)
@@ -151,13 +215,12 @@ async function checkPolicy(
       if (answer.warning !== undefined) warnings.add(answer.warning)
     } else {
       const { reason: message, remedy } = answer
-      refused.push({ kind: 'denied', code: 'POLICY_DENIED', message, remedy, object })
+      marks.push([])
+      denied.set(index, { kind: 'denied', code: 'POLICY_DENIED', message, remedy, object })
     }
   }
-  const [first, ...rest] = refused
-  if (first) throw new MountFailure([first, ...rest])
   for (const [index, { source }] of plan.outputs.entries())
     for (const mark of marks[index] ?? [])
       options.meter.count(METRIC_OF_MARK[mark], { backend: source.backend })
-  return { marks, warnings }
+  return { marks, denied, warnings }
 }

@@ -1,6 +1,6 @@
 /** Owns the step from a request to a plan whose outputs have been checked. */
 import { hash } from 'node:crypto'
-import { PlanError, type Dialect, type Plan, type PlanRequest } from '../providers/adapter.ts'
+import { PlanError, type Dialect, type Plan, type PlanRequest, type Problem } from '../providers/adapter.ts'
 import { MountFailure } from './errors.ts'
 import { planProblems } from './outputs.ts'
 import type { MountRequest } from './request.ts'
@@ -77,6 +77,11 @@ export interface PlanLimits {
   readonly maxOutputs: number
 }
 
+/** A part of a plan may have no outputs left. */
+function faultsOf(plan: Plan, limits: PlanLimits): readonly Problem[] {
+  return plan.outputs.length === 0 ? [] : planProblems(plan, limits)
+}
+
 /** The plan, whose outputs can all be in one volume. @throws PlanError with every fault of them */
 export function checkedPlan(plan: Plan, limits: PlanLimits): Plan {
   const problems = planProblems(plan, limits)
@@ -84,8 +89,15 @@ export function checkedPlan(plan: Plan, limits: PlanLimits): Plan {
   return plan
 }
 
+/** What a request may have, and why it may not have the rest. */
+export interface Planned {
+  readonly plan: Plan
+  /** Every refusal, where the SPC is sound but names what this pod may not use. */
+  readonly refused?: MountFailure
+}
+
 /** Gives the plan of a request. @throws MountFailure with every fault of the SPC. */
-export type Planner = (dialect: Dialect, request: MountRequest, provider: string) => Plan
+export type Planner = (dialect: Dialect, request: MountRequest, provider: string) => Planned
 
 export function createPlanner(limits: PlanLimits): Planner {
   const planOf = planMemo()
@@ -99,10 +111,13 @@ export function createPlanner(limits: PlanLimits): Planner {
         defaultMode: request.defaultMode,
         provider,
       })
-      return checkedPlan(plan, limits)
+      return { plan: checkedPlan(plan, limits) }
     } catch (error) {
-      if (error instanceof PlanError) throw MountFailure.ofProblems(error.problems)
-      throw error
+      if (!(error instanceof PlanError)) throw error
+      const failure = MountFailure.ofProblems(error.problems)
+      const { permitted } = error
+      if (permitted === undefined || faultsOf(permitted, limits).length > 0) throw failure
+      return { plan: permitted, refused: failure }
     }
   }
 }

@@ -28,7 +28,13 @@ export interface RenderOptions {
 
 /** Files of one output, or why there are none. */
 export type Rendered =
-  | { readonly files: readonly RenderedFile[]; readonly from: Provenance; readonly omitted?: boolean }
+  | {
+      readonly files: readonly RenderedFile[]
+      readonly from: Provenance
+      readonly omitted?: boolean
+      /** Denials for which the files are taken away. */
+      readonly revoked?: readonly ObjectFailure[]
+    }
   | { readonly failures: readonly [ObjectFailure, ...ObjectFailure[]] }
 
 /** What a failure names. */
@@ -202,6 +208,7 @@ function failureOf(output: Named, error: BackendError | SelectError): ObjectFail
     remedy: error.remedy,
     object: output.object,
     ...file,
+    ...(error instanceof BackendError && error.indirect && { indirect: true }),
   }
 }
 

@@ -28,6 +28,17 @@ function auditBase(
   }
 }
 
+/** Of an object that no store was asked for. */
+const NOTHING_FETCHED = {
+  backend: '',
+  store: undefined,
+  identity: 'pod',
+  files: [],
+  version: undefined,
+  marks: [],
+  from: 'none',
+} as const
+
 /** A mount that was refused before anything was fetched: one record for the object at fault, or for all (`*`). */
 export function reportRefusal(
   options: ReportOptions,
@@ -39,17 +50,11 @@ export function reportRefusal(
   const [first] = error.failures
   options.audit({
     ...auditBase(request, context),
-    backend: '',
-    store: undefined,
-    identity: 'pod',
+    ...NOTHING_FETCHED,
     object: first?.object ?? '*',
-    files: [],
-    version: undefined,
-    marks: [],
     outcome: 'failed',
     kind: error.kind,
     code: first?.code,
-    from: 'none',
     latencyMs,
   })
 }
@@ -79,17 +84,24 @@ export function report(
     const first = seen
     seen += objects.length
     if (!one) continue
-    const failures = 'failures' in one ? one.failures : []
+    const revoked = 'files' in one ? one.revoked : undefined
+    const failures = 'failures' in one ? one.failures : (revoked ?? [])
     const files = 'files' in one ? one.files : []
     const omitted = 'files' in one && one.omitted === true
     const from = 'from' in one ? one.from : 'none'
     const outcome: AuditRecord['outcome'] =
-      failures.length > 0 || settled instanceof MountFailure ? 'failed' : omitted ? 'omitted' : 'delivered'
+      'failures' in one || settled instanceof MountFailure
+        ? 'failed'
+        : revoked
+          ? 'revoked'
+          : omitted
+            ? 'omitted'
+            : 'delivered'
     for (const [nth, { source, object }] of objects.entries()) {
       const failure = failures.find((candidate) => candidate.object === object)
       options.meter.count('keyferry_objects_total', {
         backend: source.backend,
-        outcome: failure?.kind ?? outcome,
+        outcome: revoked ? outcome : (failure?.kind ?? outcome),
         from,
       })
       options.audit({
@@ -109,4 +121,27 @@ export function report(
       })
     }
   }
+  for (const one of rendered.slice(plan.outputs.length))
+    reportWithheld(options, request, context, one, latencyMs)
+}
+
+/** What the plan left out because the pod may not use it: nothing is known of its store. */
+function reportWithheld(
+  options: ReportOptions,
+  request: MountRequest,
+  context: MountContext,
+  one: Rendered,
+  latencyMs: number,
+): void {
+  const failures = 'failures' in one ? one.failures : (one.revoked ?? [])
+  for (const { object = '*', kind, code } of failures)
+    options.audit({
+      ...auditBase(request, context),
+      ...NOTHING_FETCHED,
+      object,
+      outcome: 'failures' in one ? 'failed' : 'revoked',
+      kind,
+      code,
+      latencyMs,
+    })
 }

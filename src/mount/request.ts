@@ -10,6 +10,7 @@ export interface WireMountRequest {
   readonly secrets: string
   readonly target_path: string
   readonly permission: string
+  readonly current_object_version?: readonly unknown[]
 }
 
 /** A Mount call, decoded. */
@@ -27,6 +28,8 @@ export interface MountRequest {
   readonly defaultMode: number
   /** Opaque: only an id of the volume. May be empty. */
   readonly targetPath: string
+  /** The driver names versions that it holds: up to 1.5 a sure sign of a rotation; 1.6 never does. */
+  readonly holdsVersions?: boolean
 }
 
 const KUBELET = 'csi.storage.k8s.io/'
@@ -66,6 +69,7 @@ export function decodeMountRequest(wire: WireMountRequest): MountRequest {
     nodePublishSecret,
     defaultMode: mode(wire.permission),
     targetPath: wire.target_path,
+    holdsVersions: (wire.current_object_version ?? []).length > 0,
   }
 }
 

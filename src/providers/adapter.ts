@@ -56,6 +56,12 @@ export interface AdapterErrorOptions {
   readonly remedy?: string | undefined
   /** The backend asked not to be called again before this many milliseconds (`Retry-After`). */
   readonly retryAfterMs?: number | undefined
+  /**
+   * For `denied`, `not-found` and `gone`: not the object was refused or is absent but something on the way to
+   * it, such as a login, the network, a right of the provider, a directory that is not mounted. It may come back
+   * by itself, so it never takes a file away (`onRevoked`). Whatever a {@link Host} method throws counts as such.
+   */
+  readonly indirect?: boolean | undefined
 }
 
 /** A failure of one ref. Returned by {@link Backend.resolve} in place of a value, or thrown for all refs. */
@@ -65,6 +71,7 @@ export class BackendError extends Error {
   readonly code: string
   readonly remedy: string | undefined
   readonly retryAfterMs: number | undefined
+  readonly indirect: boolean
 
   constructor(options: AdapterErrorOptions) {
     super(options.message)
@@ -72,6 +79,7 @@ export class BackendError extends Error {
     this.code = options.code
     this.remedy = options.remedy
     this.retryAfterMs = options.retryAfterMs
+    this.indirect = options.indirect ?? false
   }
 }
 
@@ -95,10 +103,16 @@ export interface Problem {
 export class PlanError extends Error {
   override readonly name = 'PlanError'
   readonly problems: readonly Problem[]
+  /**
+   * The plan of everything else, where the problems say only what this pod may not use. A volume that is
+   * published again may lose what was withdrawn and keep the rest (`onRevoked`).
+   */
+  readonly permitted: Plan | undefined
 
-  constructor(problems: readonly Problem[]) {
+  constructor(problems: readonly Problem[], permitted?: Plan) {
     super(problems.map((p) => `${p.code}: ${p.message}`).join('; '))
     this.problems = problems
+    this.permitted = permitted
   }
 }
 
@@ -249,6 +263,13 @@ export interface GatherOutput extends OutputBase {
 
 export type Output = FileOutput | ExpandOutput | GatherOutput
 
+/**
+ * What becomes of the files of a running pod when the store denies their objects, or no longer has them:
+ * they stay as they are, or they are taken away at the next republish (sops B5).
+ */
+export const ON_REVOKED = ['keep', 'remove'] as const
+export type OnRevoked = (typeof ON_REVOKED)[number]
+
 export interface Plan {
   /** In the order of the SPC. */
   readonly outputs: readonly Output[]
@@ -257,6 +278,8 @@ export interface Plan {
    * `last-wins` logs a warning.
    */
   readonly duplicates?: 'error' | 'last-wins'
+  /** What this SPC wants of files whose objects are revoked. Default: the operator's `policy.onRevoked`. */
+  readonly onRevoked?: OnRevoked
   /** Things the SPC's author should know although the mount goes on, e.g. a deprecated parameter. */
   readonly warnings?: readonly string[]
 }

@@ -167,6 +167,7 @@ export function openMountCall(
       resetStream(call)
       mountCall.closed()
     })
+    const given = answer
     reply({
       byteLength: size,
       copy: (target, start) => {
@@ -176,6 +177,7 @@ export function openMountCall(
         return end - start
       },
     })
+    attempt(() => given?.delivered?.())
     report(0, 'ok', size)
   }
 

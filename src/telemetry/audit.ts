@@ -23,8 +23,8 @@ export interface AuditRecord {
   readonly version: string | undefined
   /** What policy allowed but wants seen: `node-identity`, `spc-address`. */
   readonly marks: readonly string[]
-  readonly outcome: 'delivered' | 'omitted' | 'failed'
-  /** Error kind and code of a failure. */
+  readonly outcome: 'delivered' | 'omitted' | 'revoked' | 'failed'
+  /** Error kind and code of a failure, or of the denial for which a file was taken away. */
   readonly kind: string | undefined
   readonly code: string | undefined
   readonly from: Provenance

@@ -67,6 +67,16 @@ export const METRICS = {
     help: 'Fetches from an address that the SecretProviderClass gave',
     labels: ['backend'],
   },
+  keyferry_revoked_objects_total: {
+    type: 'counter',
+    help: 'Denied objects whose files a republish took away from running pods',
+    labels: ['backend'],
+  },
+  keyferry_revoked_kept_total: {
+    type: 'counter',
+    help: 'Denied objects whose files stay in running pods',
+    labels: ['backend'],
+  },
   keyferry_policy_info: {
     type: 'gauge',
     help: '1; the labels name the policy in force',

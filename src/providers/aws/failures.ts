@@ -260,5 +260,7 @@ export function backendError(failures: readonly RegionFailure[]): BackendError {
     code: first?.code ?? 'AWS_FETCH',
     message: failures.map(({ region, failure }) => `region ${region}: ${failure.message}`).join('; '),
     remedy: remedyFor(first?.code ?? 'AWS_FETCH', first?.kind ?? 'internal'),
+    // No region may have refused less than the object itself.
+    indirect: failures.some(({ failure }) => failure.code === 'AWS_AUTH' || failure.kind !== first?.kind),
   })
 }

@@ -24,6 +24,8 @@ export interface AzureFault {
   readonly message: string
   readonly remedy: string
   readonly retryAfterMs?: number | undefined
+  /** See AdapterErrorOptions. */
+  readonly indirect?: boolean
 }
 
 /** An error as the host takes it. */
@@ -33,10 +35,11 @@ export function azureError({ retryAfterMs, ...fault }: AzureFault): BackendError
 
 /** The same error, said of one object. Everything but the text stays. */
 export function inObject(error: BackendError, prefix: string): BackendError {
-  const { kind, code, remedy, retryAfterMs } = error
+  const { kind, code, remedy, retryAfterMs, indirect } = error
   return new BackendError({
     kind,
     code,
+    indirect,
     message: prefix + error.message,
     ...(remedy === undefined ? {} : { remedy }),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
@@ -106,17 +109,20 @@ export function jsonOf(body: Uint8Array): unknown {
   }
 }
 
-const DISABLED: Pick<AzureFault, 'kind' | 'code' | 'remedy'> = {
+type Meaning = Pick<AzureFault, 'kind' | 'code' | 'remedy' | 'indirect'>
+
+const DISABLED: Meaning = {
   kind: 'denied',
   code: 'AZURE_DISABLED',
   remedy: 'Enable the object or this version of it in the vault.',
 }
-const NETWORK: Pick<AzureFault, 'kind' | 'code' | 'remedy'> = {
+const NETWORK: Meaning = {
   kind: 'denied',
   code: 'AZURE_NETWORK',
+  indirect: true,
   remedy: "Allow this node's network in the vault's firewall, or reach the vault by its private endpoint.",
 }
-const DENIED: Pick<AzureFault, 'kind' | 'code' | 'remedy'> = {
+const DENIED: Meaning = {
   kind: 'denied',
   code: 'AZURE_DENIED',
   remedy:
@@ -124,7 +130,7 @@ const DENIED: Pick<AzureFault, 'kind' | 'code' | 'remedy'> = {
 }
 
 /** Inner codes of a 403. */
-const FORBIDDEN: ReadonlyMap<string, typeof DENIED> = new Map([
+const FORBIDDEN: ReadonlyMap<string, Meaning> = new Map([
   ['SecretDisabled', DISABLED],
   ['KeyDisabled', DISABLED],
   ['CertificateDisabled', DISABLED],
@@ -134,11 +140,7 @@ const FORBIDDEN: ReadonlyMap<string, typeof DENIED> = new Map([
 
 const NOT_FOUND: ReadonlySet<string> = new Set(['SecretNotFound', 'KeyNotFound', 'CertificateNotFound'])
 
-function meaningOf(
-  status: number,
-  code: string,
-  inner: string,
-): Pick<AzureFault, 'kind' | 'code' | 'remedy'> {
+function meaningOf(status: number, code: string, inner: string): Meaning {
   if (status === 401) {
     return {
       kind: 'unauthenticated',
@@ -146,7 +148,8 @@ function meaningOf(
       remedy: "Check that tenantID is the tenant of the vault, and the identity's client id.",
     }
   }
-  if (status === 403) return FORBIDDEN.get(inner) ?? DENIED
+  // Another's 403, such as a proxy's, says nothing about the object.
+  if (status === 403) return FORBIDDEN.get(inner) ?? { ...DENIED, indirect: code === '' }
   // A 404 of a proxy in between must not make an optional object disappear.
   if (status === 404 && NOT_FOUND.has(code)) {
     return {

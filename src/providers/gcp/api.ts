@@ -62,6 +62,7 @@ export async function send(environment: GcpEnvironment, call: GoogleCall): Promi
       kind: KIND_OF_HTTP[error.failure],
       code: 'GCP_UNREACHABLE',
       message: error.message,
+      indirect: true,
       remedy:
         'Check that the node reaches this host; set proxy or endpoint for the backend if it must go another way.',
     })
@@ -184,7 +185,13 @@ export function refusal(
     message: `${error.status}: ${error.message}`,
     remedy: remedies[kind] ?? REMEDIES[kind],
     retryAfterMs: retryAfterMs(reply),
+    indirect: !isGoogles(reply),
   })
+}
+
+/** A proxy in between that answers 403 or 404 says nothing about the object. */
+function isGoogles(reply: HttpResponse): boolean {
+  return KIND_OF_STATUS.has(text(members(membersOf(reply)?.get('error'))?.get('status')))
 }
 
 const REMEDIES: Partial<Record<ErrorKind, string>> = {

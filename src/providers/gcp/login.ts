@@ -45,7 +45,14 @@ export function authFailure(
   remedy?: string,
   more: Partial<AdapterErrorOptions> = {},
 ): BackendError {
-  return new BackendError({ kind: 'denied', code, message: PREFIX + message, remedy, ...more })
+  return new BackendError({
+    kind: 'denied',
+    code,
+    message: PREFIX + message,
+    remedy,
+    indirect: true,
+    ...more,
+  })
 }
 
 const KEPT: ReadonlySet<ErrorKind> = new Set([

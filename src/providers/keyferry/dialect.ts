@@ -2,10 +2,12 @@
 import { JmesPathError } from '../../formats/jmespath.ts'
 import { nearMiss } from '../../formats/near-miss.ts'
 import {
+  ON_REVOKED,
   PlanError,
   type Backend,
   type Dialect,
   type Gathered,
+  type OnRevoked,
   type Output,
   type Plan,
   type PlanRequest,
@@ -45,7 +47,7 @@ export type Reader = 'tenant' | 'operator'
 
 /** Most objects that one SPC may name, members of gathered files counted one by one. */
 const MAX_OBJECTS = 2000
-const PARAMETERS = ['files', 'stores'] as const
+const PARAMETERS = ['files', 'stores', 'onRevoked'] as const
 
 /** Makes the dialect from the node's configuration. */
 export function keyferryDialect(options: KeyferryOptions): Dialect {
@@ -91,9 +93,33 @@ function plan(request: PlanRequest, options: KeyferryOptions): Plan {
   }
   problems.push(...reading.problems)
   const outputs = (reading.value ?? []).flatMap((entry, index) => outputOf(entry, [index], planning) ?? [])
-  if (problems.length > 0) throw new PlanError(problems)
+  const onRevoked = revocationOf(parameters, problems)
   const warnings = misspelt(parameters)
-  return { outputs, ...(warnings.length > 0 && { warnings }) }
+  const made: Plan = { outputs, ...(onRevoked && { onRevoked }), ...(warnings.length > 0 && { warnings }) }
+  if (problems.length === 0) return made
+  throw problems.every(isWithdrawal) ? new PlanError(problems, made) : new PlanError(problems)
+}
+
+/**
+ * Whether a problem says that the pod may not use what it names, so that it may lose what it had of it.
+ * A store without a rule for the pod counts: whether there is one must not show, here neither.
+ */
+function isWithdrawal({ kind, code }: Problem): boolean {
+  return kind === 'denied' || code === 'KEYFERRY_UNKNOWN_STORE'
+}
+
+/** The parameter `onRevoked`; undefined when it is absent, or wrong, which is reported. */
+function revocationOf(parameters: ReadonlyMap<string, string>, problems: Problem[]): OnRevoked | undefined {
+  const text = parameters.get('onRevoked') ?? ''
+  if (text === '') return undefined
+  const found = ON_REVOKED.find((known) => known === text)
+  if (found === undefined)
+    problems.push({
+      code: 'KEYFERRY_ON_REVOKED',
+      message: `onRevoked: "${text.slice(0, 100)}" is none of ${ON_REVOKED.join(', ')}`,
+      parameter: 'onRevoked',
+    })
+  return found
 }
 
 /** What planning one SPC knows and remembers. */

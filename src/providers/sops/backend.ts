@@ -63,10 +63,11 @@ async function ringFor(ref: SopsRef, host: Host, node: Node): Promise<KeyRing> {
 /** Names the document in an error, where there may be several; a caller who is not meant is told the same of all. */
 function inDocument(error: unknown, name: string): unknown {
   if (!(error instanceof BackendError) || error.code === 'NOT_BOUND') return error
-  const { kind, code, remedy, retryAfterMs } = error
+  const { kind, code, remedy, retryAfterMs, indirect } = error
   return new BackendError({
     kind,
     code,
+    indirect,
     message: `${name}: ${error.message}`,
     ...(remedy === undefined ? {} : { remedy }),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),

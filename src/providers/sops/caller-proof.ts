@@ -9,7 +9,7 @@ import type { JsonValue } from '../../formats/json.ts'
 import { verifyServiceAccountToken } from '../../identity/verify.ts'
 import { BackendError, type Host } from '../adapter.ts'
 import { notBound } from './binding.ts'
-import { sopsError } from './errors.ts'
+import { indirectly, sopsError } from './errors.ts'
 
 const filled = v.pipe(v.string(), v.minLength(1))
 
@@ -65,6 +65,7 @@ export async function requireProof(proof: CallerProof, host: Host): Promise<void
   } catch (error) {
     if (!(error instanceof BackendError)) throw error
     host.log.warn('caller not proven', { serviceAccount: host.pod.serviceAccount, reason: error.message })
-    throw notBound()
+    // An issuer that changed its keys, or a clock that is off, refuses everybody.
+    throw indirectly(notBound())
   }
 }

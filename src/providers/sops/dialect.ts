@@ -1,5 +1,6 @@
 /** Owns the dialect `sops`: parameters of a SecretProviderClass into a plan (sops A1). Pure. */
 import {
+  ON_REVOKED,
   PlanError,
   type Dialect,
   type Output,
@@ -37,6 +38,7 @@ const PARAMETERS: readonly string[] = [
   'expand',
   'keyIdentity',
   'allowCleartext',
+  'onRevoked',
 ]
 const BOOLEANS = ['true', 'false'] as const
 
@@ -176,6 +178,7 @@ function plan(request: PlanRequest): Plan {
   const format = word(reading, 'sopsFormat', FORMATS)
   const expansion = word(reading, 'expand', EXPANSIONS)
   const keyIdentity = word(reading, 'keyIdentity', KEY_IDENTITIES) ?? 'offline'
+  const onRevoked = word(reading, 'onRevoked', ON_REVOKED)
   const allowCleartext = word(reading, 'allowCleartext', BOOLEANS) === 'true'
   const isInline = source !== undefined && !('file' in source)
   if (isInline && (parameters.get('sopsFormat') ?? '') === '') {
@@ -209,7 +212,11 @@ function plan(request: PlanRequest): Plan {
     warnings.push('parameter "expand" has no effect beside objects')
   }
   if (reading.problems.length > 0) throw new PlanError(reading.problems)
-  return { outputs, ...(warnings.length === 0 ? {} : { warnings }) }
+  return {
+    outputs,
+    ...(onRevoked !== undefined && { onRevoked }),
+    ...(warnings.length === 0 ? {} : { warnings }),
+  }
 }
 
 /** The parameter language of `provider: sops`. */

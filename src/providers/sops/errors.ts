@@ -27,7 +27,14 @@ export function sopsError(code: SopsErrorCode, message: string, remedy?: string)
     code,
     message,
     ...(remedy === undefined ? {} : { remedy }),
+    // A node that lost an identity file must not take the files of all its pods with it.
+    indirect: code === 'NO_KEY_OPENED',
   })
+}
+
+/** The same refusal where the node is at fault, or may be: no file of a running pod is taken away for it. */
+export function indirectly({ kind, code, message, remedy }: BackendError): BackendError {
+  return new BackendError({ kind, code, message, remedy, indirect: true })
 }
 
 /** Foreign text (a key, a path) as it may stand in a message: JSON-quoted and cut. */

@@ -1,7 +1,7 @@
 /** Owns documents in files: the operator's roots and what may be read below them (sops A2). */
 import { lstat, readdir, realpath, stat } from 'node:fs/promises'
 import { dirname, join, sep } from 'node:path'
-import { quoted, sopsError } from './errors.ts'
+import { indirectly, quoted, sopsError } from './errors.ts'
 import { withinLimit, type Limits } from './limits.ts'
 import { readRegularFile, type FileFault } from './regular-file.ts'
 
@@ -46,10 +46,12 @@ async function refuseWritable(root: string): Promise<void> {
   for (let path = root; ; path = dirname(path)) {
     const { mode } = await stat(path)
     if ((mode & 0o002) !== 0 && (mode & 0o1000) === 0) {
-      throw sopsError(
-        'IDENTITY_NOT_ALLOWED',
-        'a directory above the SOPS documents is writable by everyone',
-        SET_UP,
+      throw indirectly(
+        sopsError(
+          'IDENTITY_NOT_ALLOWED',
+          'a directory above the SOPS documents is writable by everyone',
+          SET_UP,
+        ),
       )
     }
     if (path === dirname(path)) return
@@ -71,6 +73,12 @@ async function realRoot(root: Root): Promise<string | undefined> {
   } catch {
     return undefined
   }
+}
+
+/** Whether a root has anything in it. One that has not may be a disk that is not mounted: no document was deleted. */
+async function isFilled(root: Root): Promise<boolean> {
+  const base = await realRoot(root)
+  return base !== undefined && (await readdir(base).catch(() => [])).length > 0
 }
 
 /** Whether a real path is `base` or below it. */
@@ -159,9 +167,10 @@ export async function readSopsFile(
     const found = await readIn(root, text, path, limits)
     if (found.length > 0) return found
   }
-  throw sopsError(
+  const absent = sopsError(
     'OBJECT_NOT_FOUND',
     `no document ${quoted(text)}`,
     'Check sopsFile, and whether the file is on this node.',
   )
+  throw (await Promise.all(usable.map(isFilled))).every(Boolean) ? absent : indirectly(absent)
 }

@@ -133,7 +133,7 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
       return { status: reply.status, body: reply.body, hold }
     }
     if (mount.host.identity === 'node')
-      return attempt(keeper.adopt(mount.slot, await nodeToken(api, mount.store)))
+      return attempt(keeper.adopt(mount.slot, await nodeToken(api, mount.store))).catch(aboutTheToken)
     const { logIn } = mount
     const { hold, fresh } = await keeper.token(mount.slot, logIn)
     try {
@@ -212,6 +212,13 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
       await keeper.close()
     },
   }
+}
+
+/** The operator's token may have ended, which Vault does not tell from a missing right. */
+function aboutTheToken(error: unknown): never {
+  if (!(error instanceof BackendError) || error.kind !== 'denied') throw error
+  const { kind, code, message, remedy } = error
+  throw new BackendError({ kind, code, message, remedy, indirect: true })
 }
 
 /** One call of `resolve`. */

@@ -1,7 +1,7 @@
 /** Owns which error kind a Vault reply or a broken connection means, and its text (vault sections 4 and 13). */
 import { HttpError, type HttpFailure } from '../../net/http.ts'
 import { BackendError, type AdapterErrorOptions, type ErrorKind } from '../adapter.ts'
-import { parseFailure, type Failure } from './response.ts'
+import { isVaults, parseFailure, type Failure } from './response.ts'
 
 /** What was asked for, as far as an error may tell. */
 export interface Asked {
@@ -62,6 +62,8 @@ export function replyError(
     kind,
     code: `VAULT_HTTP_${status}`,
     message: scrubbed(replyText(asked, status, failure), asked.secrets),
+    // A refused login can be the fault of Vault's own way to the cluster; another's 404 says nothing at all.
+    indirect: asked.purpose === 'login' || !isVaults(body),
     ...(remedy !== undefined && { remedy }),
     ...((status === 429 || status === 503) && retryAfterMs !== undefined && { retryAfterMs }),
   })

@@ -159,6 +159,16 @@ export function parseFailure(body: Uint8Array): Failure {
   }
 }
 
+/** Whether a failed reply is one of Vault's: a JSON object with `errors`, or with the data of a deleted version. */
+export function isVaults(body: Uint8Array): boolean {
+  try {
+    const root = parseBody(body)
+    return Array.isArray(root.get('errors')) || isJsonObject(root.get('data'))
+  } catch {
+    return false
+  }
+}
+
 const MAX_TEXT = 300
 
 /** A server's text on one line, of bounded length: it goes into events and logs. */
