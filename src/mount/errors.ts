@@ -70,6 +70,8 @@ export interface ObjectFailure {
   readonly file?: string
   /** Not the object was refused, but something on the way to it: see BackendError. */
   readonly indirect?: boolean
+  /** The SPC is sound, but names what this pod may not use (any more): see PlanError.permitted. */
+  readonly withdrawn?: boolean
 }
 
 /** A mount that ends without files. The server sends `grpcCode` and `message` as they are. */

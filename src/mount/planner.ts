@@ -77,6 +77,12 @@ export interface PlanLimits {
   readonly maxOutputs: number
 }
 
+/** The same failure, of which every part may take a file away. */
+function withdrawn({ failures }: MountFailure): MountFailure {
+  const [first, ...rest] = failures.map((failure) => ({ ...failure, withdrawn: true }))
+  return first ? new MountFailure([first, ...rest]) : MountFailure.ofProblems([])
+}
+
 /** A part of a plan may have no outputs left. */
 function faultsOf(plan: Plan, limits: PlanLimits): readonly Problem[] {
   return plan.outputs.length === 0 ? [] : planProblems(plan, limits)
@@ -117,7 +123,7 @@ export function createPlanner(limits: PlanLimits): Planner {
       const failure = MountFailure.ofProblems(error.problems)
       const { permitted } = error
       if (permitted === undefined || faultsOf(permitted, limits).length > 0) throw failure
-      return { plan: permitted, refused: failure }
+      return { plan: permitted, refused: withdrawn(failure) }
     }
   }
 }

@@ -18,8 +18,12 @@ import type { Rendered } from './render.ts'
 const DENIALS: ReadonlySet<ErrorKind> = new Set<ErrorKind>(['denied', 'not-found', 'gone'])
 
 /** Whether the failure is final for its object, rather than one on the way to it. */
-export function isDenial({ kind, indirect }: Pick<ObjectFailure, 'kind' | 'indirect'>): boolean {
-  return DENIALS.has(kind) && indirect !== true
+export function isDenial({
+  kind,
+  indirect,
+  withdrawn,
+}: Pick<ObjectFailure, 'kind' | 'indirect' | 'withdrawn'>): boolean {
+  return withdrawn === true || (DENIALS.has(kind) && indirect !== true)
 }
 
 /** What decides whether a mount may take files away. */
