@@ -1,9 +1,11 @@
 /** Owns `keyferry mount`: SecretProviderClass files into a directory, without a cluster, through the real server and the driver's side. */
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { LoadedConfig } from '../config.ts'
 import { startNode, type TestNode, type VolumeResult } from '../driver/node.ts'
+import type { PublishedVolumes } from '../mount/published.ts'
 import { silentAudit } from '../telemetry/audit.ts'
 import { createLogger } from '../telemetry/pino-log.ts'
 import { silentLogger, type LogLevel } from '../telemetry/log.ts'
@@ -78,6 +80,7 @@ async function mountAll(classes: readonly SpcFile[], scratch: string, flags: Mou
     audit: silentAudit,
     meter: silentMeter,
     env: process.env,
+    published: filledBefore,
   })
   const server = await provider.listen({ directories: [{ path: sockets }], alsoSearched: [] })
   const node = await startNode({
@@ -103,6 +106,16 @@ async function mountAll(classes: readonly SpcFile[], scratch: string, flags: Mou
     await server.close({ drainMs: 1000 })
     await provider.close()
   }
+}
+
+/**
+ * A folder that an earlier run filled is a volume that is published again, so that `onRevoked: remove` shows:
+ * the driver's writer leaves `..data` behind.
+ */
+const filledBefore: PublishedVolumes = {
+  isRepublish: ({ targetPath }) => existsSync(join(targetPath, '..data')),
+  delivered: () => {},
+  close: () => Promise.resolve(),
 }
 
 /** Copies of identity files that only we can read: what the provider demands of a node's identities. */

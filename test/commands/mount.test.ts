@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sopsNode } from '../support/sops-node.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const EXAMPLE = join(ROOT, 'examples/sops-inline.yaml')
@@ -116,6 +117,59 @@ describe('keyferry mount', () => {
     const { code, err } = keyferry(...args)
     expect(code).toBe(2)
     expect(err).toMatch(text)
+  })
+
+  it('sops B5 shows a revocation: mounted again into the same folder, the file of a deleted document goes', async () => {
+    const node = await sopsNode()
+    try {
+      node.put('shop/a.yaml', await node.sealed({ user: 'app' }))
+      node.put('shop/b.yaml', await node.sealed({ password: 'secret' }))
+      const file = join(node.directory, 'spc.yaml')
+      writeFileSync(
+        file,
+        JSON.stringify({
+          apiVersion: 'secrets-store.csi.x-k8s.io/v1',
+          kind: 'SecretProviderClass',
+          metadata: { name: 'web', namespace: 'shop' },
+          spec: {
+            provider: 'keyferry',
+            parameters: {
+              files:
+                '- { path: user, store: documents, key: shop/a.yaml, property: user }\n' +
+                '- { path: password, store: documents, key: shop/b.yaml, property: password }',
+            },
+          },
+        }),
+      )
+      const stores = { documents: { backend: 'sops', allow: [{ namespaces: ['shop'] }] } }
+      const run = (onRevoked: string, target: string) => {
+        const config = node.config({ stores, policy: { onRevoked } })
+        return keyferry(
+          'mount',
+          '-f',
+          file,
+          '--config',
+          config,
+          '--service-account',
+          'web',
+          '--target',
+          target,
+        )
+      }
+      expect(run('remove', 'r').code).toBe(0)
+      rmSync(join(node.store, 'shop/a.yaml'))
+      const kept = run('keep', 'r')
+      expect([kept.code, kept.out]).toEqual([1, expect.stringContaining('OBJECT_NOT_FOUND')])
+      expect(readFileSync(join(dir, 'r/user'), 'utf8')).toBe('app')
+      const removed = run('remove', 'r')
+      expect([removed.code, removed.out]).toEqual([0, expect.not.stringContaining('user')])
+      expect(existsSync(join(dir, 'r/user'))).toBe(false)
+      expect(readFileSync(join(dir, 'r/password'), 'utf8')).toBe('secret')
+      // A folder that nobody filled is a first mount.
+      expect(run('remove', 's').code).toBe(1)
+    } finally {
+      await node.close()
+    }
   })
 
   it('--help teaches, with an example and the exit codes', () => {
