@@ -1,0 +1,3 @@
+import { revocationSuite } from './revocation-suite.ts'
+
+revocationSuite('1.5.6')
