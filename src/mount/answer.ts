@@ -13,7 +13,7 @@ export interface AnswerFile {
 export interface MountAnswer {
   readonly files: readonly AnswerFile[]
   readonly versions: readonly { readonly id: string; readonly version: string }[]
-  /** Called when the response is on its way to the driver; not for an answer that is thrown away. */
+  /** Called once the whole response was handed to the transport; not for an answer that is thrown away. */
   delivered?(): void
   /** Overwrites the contents; called once the response has been handed to the transport. */
   release(): void

@@ -104,6 +104,7 @@ export function openMountCall(
   let slot: 'none' | 'waiting' | 'running' = 'none'
   let answer: MountAnswer | undefined
   let frame: Buffer | undefined
+  let delivered = (): void => {}
   let requestClaim: ByteClaim | undefined
   let responseClaim: ByteClaim | undefined
   let resume = (): void => {}
@@ -162,12 +163,13 @@ export function openMountCall(
   const send = (response: Decoded, size: number, reply: (response: LateBuffer) => void): void => {
     if (answered) return
     answered = true
+    const given = answer
     clearTimeout(timer)
     timer = closeLate(Math.max(0, deadline - Date.now()) + host.flushGraceMs, () => {
       resetStream(call)
       mountCall.closed()
     })
-    const given = answer
+    delivered = () => given?.delivered?.()
     reply({
       byteLength: size,
       copy: (target, start) => {
@@ -177,7 +179,6 @@ export function openMountCall(
         return end - start
       },
     })
-    attempt(() => given?.delivered?.())
     report(0, 'ok', size)
   }
 
@@ -241,7 +242,10 @@ export function openMountCall(
       clearTimeout(timer)
       frame?.fill(0)
       // OK is sent once the frame is flushed; before that native code may still read it.
-      if (frame && sent()?.code === status.OK) giveBack(frame)
+      if (frame && sent()?.code === status.OK) {
+        giveBack(frame)
+        attempt(delivered)
+      }
       releaseAnswer()
       if (!answered) {
         answered = true

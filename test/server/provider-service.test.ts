@@ -285,6 +285,53 @@ describe('Mount', () => {
   })
 })
 
+describe('whether an answer was delivered', () => {
+  const counted = (contents: Buffer) => {
+    const state = { delivered: 0 }
+    return { state, answer: { ...answerOf(contents), delivered: () => void (state.delivered += 1) } }
+  }
+
+  it('sops B5 is told once, when the whole response was handed over', async () => {
+    const { state, answer } = counted(Buffer.from('content'))
+    one = await running(() => Promise.resolve(answer))
+    await one.client.mount(mountRequest())
+    await until(() => state.delivered > 0)
+    expect(state.delivered).toBe(1)
+  })
+
+  it('sops B5 is not told of an answer that is too large, too late, or that nobody waits for', async () => {
+    const large = counted(Buffer.alloc(2000))
+    one = await running(() => Promise.resolve(large.answer), { limits: { maxResponseBytes: 1000 } })
+    expect((await failureOf(one.client.mount(mountRequest()))).text).toContain('RESPONSE_TOO_LARGE')
+    await one.stop()
+
+    const late = counted(Buffer.from('late'))
+    const opened = gate()
+    one = await running(() => opened.opened.then(() => late.answer), { limits: { budgetMs: 50 } })
+    await failureOf(one.client.mount(mountRequest()))
+    opened.open()
+    await until(() => late.answer.released === 1)
+    await one.stop()
+
+    const unwanted = counted(Buffer.from('unwanted'))
+    const [started, go] = [gate(), gate()]
+    one = await running(async () => {
+      started.open()
+      await go.opened
+      return unwanted.answer
+    })
+    const client = await connectRaw(one.path)
+    client.send(callFrames(1, callHeaders(MOUNT_METHOD.path, 'localhost'), grpcMessage(wireRequest())))
+    await started.opened
+    client.send(frame(TYPE.rst, 0, 1, Buffer.from([0, 0, 0, 8])))
+    await until(() => one.server.stats().running === 0)
+    go.open()
+    await until(() => unwanted.answer.released === 1)
+    client.socket.destroy()
+    expect([large, late, unwanted].map(({ state }) => state.delivered)).toEqual([0, 0, 0])
+  })
+})
+
 describe('codes that grpc-js sends by itself', () => {
   const expectFinal = (outcome: RawOutcome, code: number): void => {
     expect(outcome.headers.get('grpc-status')).toBe(String(code))

@@ -444,3 +444,73 @@ describe('stores of a class', () => {
     expect(outputs[0]?.source.store).toEqual({})
   })
 })
+
+describe('onRevoked', () => {
+  const FILE = '- { path: a, store: db, key: a }'
+
+  it('sops B5 is what the class says, or nothing', () => {
+    expect(plan(FILE).onRevoked).toBeUndefined()
+    expect(plan(FILE, { onRevoked: '' }).onRevoked).toBeUndefined()
+    expect(plan(FILE, { onRevoked: 'remove' }).onRevoked).toBe('remove')
+    expect(plan(FILE, { onRevoked: 'keep' }).onRevoked).toBe('keep')
+    expect(problems(FILE, { onRevoked: 'Remove' })).toEqual([
+      {
+        code: 'KEYFERRY_ON_REVOKED',
+        message: 'onRevoked: "Remove" is none of keep, remove',
+        parameter: 'onRevoked',
+      },
+    ])
+    expect(plan(FILE, { onrevoked: 'remove' }).warnings).toEqual([
+      expect.stringContaining('is "onRevoked" meant?'),
+    ])
+  })
+
+  /** Paths of what remains when the class names what it may not use; undefined when nothing may be removed. */
+  function permitted(...parameters: Parameters<typeof plan>): readonly string[] | undefined {
+    try {
+      plan(...parameters)
+    } catch (error) {
+      if (!(error instanceof PlanError)) throw error
+      return error.permitted?.outputs.map((output) => (output.kind === 'expand' ? output.into : output.path))
+    }
+    return expect.unreachable('it was accepted')
+  }
+
+  it.each([
+    ['a key without a rule', '- { path: b, store: narrow, key: private }', ['a']],
+    ['a store without a rule', '- { path: b, store: secretive, key: k }', ['a']],
+    ['a store that is not there', '- { path: b, store: none, key: k }', ['a']],
+    [
+      'one of several refs',
+      '- { path: b, format: json, refs: [{ name: x, store: db, key: k }, { name: y, store: narrow, key: k }] }',
+      ['a'],
+    ],
+    ['a whole document', '- { store: secretive, expand: { key: k, into: b } }', ['a']],
+    ['an unknown field', '- { path: b, store: db, key: k, colour: red }', undefined],
+    [
+      'a key without a rule beside a slip of the pen',
+      '- { path: b, store: narrow, key: k }\n- { path: c, store: db, key: "x//y" }',
+      undefined,
+    ],
+  ])('sops B5 %s: what is left of the plan', (_what, entry, left) => {
+    expect(permitted(`${FILE}\n${entry}`)).toEqual(left)
+  })
+
+  it('sops B5 a class of which nothing is left, and one whose own stores are not permitted any more', () => {
+    expect(permitted('- { path: b, store: secretive, key: k }', { onRevoked: 'remove' })).toEqual([])
+    expect(
+      permitted(`${FILE}\n- { path: b, store: mine, key: k }`, { stores: 'mine: { backend: echo }' }),
+    ).toEqual(['a'])
+  })
+
+  it('T1 a store of others and no store at all leave the same behind', () => {
+    const of = (store: string) => {
+      const entry = `- { path: b, store: ${store}, key: k }`
+      return [
+        permitted(`${FILE}\n${entry}`),
+        problems(`${FILE}\n${entry}`).map(({ kind, code }) => [kind, code]),
+      ]
+    }
+    expect(of('secretive')).toEqual(of('nonesuch1'))
+  })
+})
