@@ -30,6 +30,8 @@ Exit codes: 0 ended by SIGTERM or SIGINT, 1 it failed, 2 wrong use or broken con
 const MOUNT_HELP = `
 The files are written by the same steps as on a node: the real server on a real socket, and a stand-in for the
 driver that checks, writes and links them as the driver does. What a pod would find is printed, never the values.
+A folder that an earlier run filled is published again, as in a running pod: with onRevoked: remove the files of
+objects that were deleted or denied since then are taken away.
 
   keyferry mount -f spc.yaml --namespace shop --service-account web --target ./out
   keyferry mount -f spc.yaml --target ./out --token vault=./token.jwt --json

@@ -10,7 +10,8 @@ interface Options extends CommonOptions {
 
 const HELP = `
 Unlinks the document. Copies in Git and in backups still open with the identity: change the value where
-it is used as well. Pods that run keep their files unless the provider is set to onRevoked: remove.
+it is used as well. New pods do not start. Pods that run keep their files; with onRevoked: remove, in policy or
+in the class, the files of this document are taken away at the next republish.
 
   keyferry secret delete payments/db
   keyferry secret delete payments/db --expect-version 3f0c9a1be2d47758
