@@ -8,6 +8,7 @@ const WRONG_USE = 2
 const FAILED = 1
 
 const SHELLS = ['bash', 'zsh', 'fish']
+const SCHEMAS = ['config', 'spc', 'files', 'stores']
 
 const EXAMPLES = `
 Try it on this machine, without a cluster:
@@ -50,6 +51,14 @@ class is told with its file, line and column. Parameters that a pod adds by volu
   keyferry lint --service-account web …              as a pod of that account: stores have rules by account
 
 Exit codes: 0 no fault (there may be warnings), 1 faults, 2 wrong use or broken configuration.`
+
+const SCHEMA_HELP = `
+  config   the configuration file of a node
+  spc      a SecretProviderClass, of every provider
+  files    the YAML text of the parameter files of provider keyferry; stores: that of the parameter stores
+
+  keyferry schema spc > spc.schema.json
+  # yaml-language-server: $schema=./spc.schema.json       as the first line of a YAML file, for editors`
 
 const COMPLETION_HELP = `
   source <(keyferry completion bash)       in ~/.bashrc
@@ -126,6 +135,16 @@ async function program(): Promise<Command> {
     .action(async (files, flags) => {
       const { lint } = await import('./commands/lint.ts')
       if (!(await lint(files, flags))) process.exitCode = FAILED
+    })
+
+  root
+    .command('schema')
+    .description('print a JSON Schema for editors')
+    .addArgument(new Argument('<of>').choices(SCHEMAS))
+    .addHelpText('after', SCHEMA_HELP)
+    .action(async (name) => {
+      const { schemaText } = await import('./commands/schema.ts')
+      process.stdout.write(await schemaText(name))
     })
 
   root

@@ -15,36 +15,36 @@ export const DEFAULT_CONFIG_FILE = '/etc/keyferry/config.yaml'
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 const SIZES: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
 
+const NO_DURATION = 'is not a duration; write it like 30s, 250ms, 5m or 0'
 /** A span of time such as `30s`, `250ms`, `5m`, `1h` or `0`, read as milliseconds. */
 const Duration = v.pipe(
-  v.union([v.string(), v.number()]),
-  v.check(
-    (text) => quantity(text, UNITS) !== undefined,
-    'is not a duration; write it like 30s, 250ms, 5m or 0',
+  v.union(
+    [v.pipe(v.string(), v.regex(/^(?:0|\d{1,12}(?:ms|s|m|h))$/, NO_DURATION)), v.literal(0)],
+    NO_DURATION,
   ),
-  v.transform((text) => quantity(text, UNITS) ?? 0),
+  v.transform((text) => quantity(text, UNITS)),
 )
 
+const NO_SIZE = 'is not a size; write it like 32MiB, 512KiB or a number of bytes'
 /** An amount of memory such as `32MiB` or `512KiB`, read as bytes. */
 const Size = v.pipe(
-  v.union([v.string(), v.number()]),
-  v.check(
-    (text) => quantity(text, SIZES) !== undefined,
-    'is not a size; write it like 32MiB, 512KiB or a number of bytes',
+  v.union(
+    [
+      v.pipe(v.string(), v.regex(/^\d{1,12}(?:B|KiB|MiB|GiB)?$/, NO_SIZE)),
+      v.pipe(v.number(), v.integer(NO_SIZE), v.minValue(0, NO_SIZE), v.maxValue(999_999_999_999, NO_SIZE)),
+    ],
+    NO_SIZE,
   ),
-  v.transform((text) => quantity(text, SIZES) ?? 0),
+  v.transform((text) => quantity(text, SIZES)),
 )
 
 const Count = v.pipe(v.number(), v.integer(), v.minValue(1))
 const Text = v.pipe(v.string(), v.minLength(1))
 
-function quantity(text: string | number, units: Readonly<Record<string, number>>): number | undefined {
-  const match = /^(\d{1,12})(ms|s|m|h|B|KiB|MiB|GiB)?$/.exec(String(text))
-  if (!match) return undefined
-  const [, digits, unit] = match
-  if (unit === undefined) return units === SIZES || digits === '0' ? Number(digits) : undefined
-  const factor = units[unit]
-  return factor === undefined ? undefined : Number(digits) * factor
+/** The number that a checked text stands for; without a unit it is itself. */
+function quantity(text: string | number, units: Readonly<Record<string, number>>): number {
+  const [, digits, unit = ''] = /^(\d+)([a-zA-Z]*)$/.exec(String(text)) ?? []
+  return Number(digits) * (units[unit] ?? 1)
 }
 
 /** Host and port, e.g. `127.0.0.1:9090` or `[::1]:9090`. */

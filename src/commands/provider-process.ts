@@ -75,7 +75,7 @@ interface Rules {
 export async function createProviderProcess(options: ProcessOptions): Promise<ProviderProcess> {
   const { loaded, log, meter } = options
   const { config } = loaded
-  const http = createHttpClient({ rules: { refused: apiServerNames(options.env) } })
+  const http = createHttpClient({ rules: { refused: apiServerNames(config, options.env) } })
   const reads = createKubernetesReads(config, http, options.env)
   const pods =
     reads.client && reads.nodeName !== undefined
@@ -263,13 +263,15 @@ async function placed<T>(loaded: LoadedConfig, make: () => Promise<T>): Promise<
 }
 
 /** Where a parameter must never lead: the API server, under the names pods know it by (threat model T11). */
-function apiServerNames(env: Readonly<Record<string, string | undefined>>): string[] {
+function apiServerNames({ kubernetes }: Config, env: Readonly<Record<string, string | undefined>>): string[] {
   const host = env['KUBERNETES_SERVICE_HOST']
+  const server = kubernetes === 'off' ? undefined : kubernetes.server
   return [
     'kubernetes',
     'kubernetes.default',
     'kubernetes.default.svc',
     'kubernetes.default.svc.cluster.local',
     ...(host ? [host] : []),
+    ...(server === undefined ? [] : [new URL(server).hostname.replace(/^\[|\]$/g, '')]),
   ]
 }

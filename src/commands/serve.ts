@@ -83,6 +83,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
       log.setLevel(reading.config.log.level)
     },
   })
+  // Without a file there is nothing to read, and nothing to die of either.
+  process.on('SIGHUP', () => void watch?.look('now'))
   const state = { ready: true }
   const admin = meter && (await openAdmin(config.admin.address, server, meter, state))
   warnAboutSwap(log, meter)
@@ -106,7 +108,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
   log.info('ended')
 }
 
-/** Looks after the configuration file from now on, also at SIGHUP. Undefined where the process was started without one. */
+/** Looks after the configuration file from now on. Undefined where the process was started without one. */
 function watched(
   flags: ServeFlags,
   started: LoadedConfig,
@@ -114,14 +116,12 @@ function watched(
 ): ConfigWatch | undefined {
   const file = configFile(flags)
   if (file === undefined) return undefined
-  const watch = watchConfig({
+  return watchConfig({
     file,
     started,
     parse: (text) => withFlags(parseConfig(file, text), flags),
     ...options,
   })
-  process.on('SIGHUP', () => void watch.look('now'))
-  return watch
 }
 
 /** Configured directories have to exist; of the defaults those that do are used. */

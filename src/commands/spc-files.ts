@@ -46,7 +46,7 @@ export interface SpcReading {
 }
 
 const API_GROUP = 'secrets-store.csi.x-k8s.io/'
-const SPEC_FIELDS = ['provider', 'parameters', 'secretObjects']
+export const SPEC_FIELDS = ['provider', 'parameters', 'secretObjects'] as const
 
 /**
  * Every SecretProviderClass of a file, which may hold several YAML documents of any kind.
@@ -220,7 +220,7 @@ function readSpc(reading: Reading, map: YAMLMap): SpcFile | undefined {
 function unknownFields(reading: Reading, spec: unknown): void {
   for (const { key } of isMap(spec) ? spec.items : []) {
     const field = isScalar(key) ? String(key.value) : ''
-    if (SPEC_FIELDS.includes(field)) continue
+    if (SPEC_FIELDS.some((known) => known === field)) continue
     const meant = nearMiss(field, SPEC_FIELDS)
     reading.faults.push({
       ...placeOf(reading.source, key),

@@ -181,7 +181,7 @@ function where(
   return { namespace: request.pod.namespace, pod: request.pod.name, provider: context.provider }
 }
 
-/** Of each output, in the order of the plan. */
+/** Of each object, in the order of the plan. */
 type Marks = readonly (readonly PolicyMark[])[]
 
 /** Mark → what counts its uses. */
@@ -219,7 +219,7 @@ async function checkPolicy(
       denied.set(index, { kind: 'denied', code: 'POLICY_DENIED', message, remedy, object })
     }
   }
-  for (const [index, { source }] of plan.outputs.entries())
+  for (const [index, { source }] of plan.outputs.flatMap(objectsOf).entries())
     for (const mark of marks[index] ?? [])
       options.meter.count(METRIC_OF_MARK[mark], { backend: source.backend })
   return { marks, denied, warnings }

@@ -305,6 +305,8 @@ export interface Dialect {
   /** Further socket names that mean the same, e.g. `gke`. */
   readonly aliases?: readonly string[]
   readonly needs: Needs
+  /** Names of the parameters that mean something to it, for editors: the published JSON Schema lists them. */
+  readonly parameters?: readonly string[]
   /** Name and version that the `Version` RPC reports; default `keyferry` and our version. */
   readonly runtimeName?: string
   /**

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { expect, it } from 'vitest'
+import { expect, it, onTestFinished } from 'vitest'
 
 const CLI = join(import.meta.dirname, '../../src/cli.ts')
 
@@ -45,4 +45,21 @@ it('T28 the line ready names profile and hash: equal for equal policies, another
   expect(second['policyHash']).toBe(first['policyHash'])
   expect(other['policy']).toBe('hardened')
   expect(other['policyHash']).not.toBe(first['policyHash'])
+})
+
+it('SIGHUP does not end a process that was started without a configuration file', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'kf-'))
+  onTestFinished(() => rmSync(directory, { recursive: true }))
+  const child = spawn(process.execPath, [CLI, 'serve', '--socket-dir', directory], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { PATH: process.env['PATH'] },
+  })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  const ended = once(child, 'exit')
+  for await (const line of createInterface(child.stderr)) {
+    if (!line.includes('"ready"')) continue
+    child.kill('SIGHUP')
+    child.kill('SIGTERM')
+  }
+  expect(await ended).toEqual([0, null])
 })

@@ -38,6 +38,7 @@ interface Mount {
   readonly namespace?: string
   readonly policy: object
   readonly backends: object
+  readonly kubernetes?: object
 }
 
 async function mount({
@@ -46,11 +47,15 @@ async function mount({
   namespace = 'shop',
   policy,
   backends,
+  kubernetes,
 }: Mount): Promise<Outcome> {
   const records: AuditRecord[] = []
   const meter = await createMeter()
   const process = await createProviderProcess({
-    loaded: parseConfig('c.yaml', readFileSync(node.config({ policy, backends }), 'utf8')),
+    loaded: parseConfig(
+      'c.yaml',
+      readFileSync(node.config({ policy, backends, ...(kubernetes && { kubernetes }) }), 'utf8'),
+    ),
     log: silentLogger,
     audit: (record) => records.push(record),
     meter,
@@ -185,6 +190,20 @@ describe('provider vault with an address in the class', () => {
       expect(records).toMatchObject([{ marks: ['spc-address'], outcome: 'failed' }])
       expect(metrics).toContain('keyferry_spc_addresses_total{backend="vault"} 1')
       expect(vault.calls.length).toBe(before)
+    },
+  )
+
+  it.each(['https://api.example.test', 'https://API.example.test.:6443/x'])(
+    'T11 the API server of the configuration is no place for a token either: %s',
+    async (address) => {
+      const { text } = await mount({
+        provider: 'vault',
+        policy: {},
+        backends: {},
+        kubernetes: { server: 'https://api.example.test:6443' },
+        parameters: { roleName: 'web', objects: OBJECTS, vaultAddress: address },
+      })
+      expect(text).toContain('a name of the cluster itself')
     },
   )
 })

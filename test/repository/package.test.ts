@@ -93,7 +93,9 @@ describe('the package', () => {
     const [{ files }] = JSON.parse(packed.stdout) as [{ files: { path: string }[] }]
     const odd = files
       .map(({ path }) => path)
-      .filter((path) => !/^(bin|dist|docs|examples)\/|^(README\.md|LICENSE|package\.json)$/.test(path))
+      .filter(
+        (path) => !/^(bin|dist|docs|examples|schemas)\/|^(README\.md|LICENSE|package\.json)$/.test(path),
+      )
     expect(odd).toEqual([])
     expect(files.some(({ path }) => path === 'dist/cli.js')).toBe(true)
   })

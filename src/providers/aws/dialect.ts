@@ -8,7 +8,7 @@ import { checkedObjects } from './objects.ts'
 import type { ParameterRef } from './parameter-store.ts'
 import { PARAMETER_STORE } from './parameter-store.ts'
 import type { SpcSettings } from './parameters.ts'
-import { spcSettings } from './parameters.ts'
+import { PARAMETERS, spcSettings } from './parameters.ts'
 import type { SecretRef } from './secrets-manager.ts'
 import { SECRETS_MANAGER } from './secrets-manager.ts'
 import { base64Decoded, chained, jmesSelect } from './select.ts'
@@ -21,6 +21,7 @@ export const dialect: Dialect = {
     annotations: [ROLE_ANNOTATION],
     nodeLabels: ['topology.kubernetes.io/region'],
   },
+  parameters: PARAMETERS,
   plan,
 }
 

@@ -6,6 +6,22 @@ import type { Report } from './objects.ts'
 import type { AwsStore } from './settings.ts'
 import { isRegionName, storeSchema } from './settings.ts'
 
+/** Every parameter that means something here. */
+export const PARAMETERS = [
+  'objects',
+  'region',
+  'failoverRegion',
+  'failoverMode',
+  'pathTranslation',
+  'usePodIdentity',
+  'preferredAddressType',
+  'jmesPathStrict',
+  'assumeRoleArn',
+  'assumeRoleExternalId',
+  'assumeRoleDurationSeconds',
+] as const
+type Name = (typeof PARAMETERS)[number]
+
 /** What the parameters besides `objects` say. */
 export interface SpcSettings {
   readonly store: AwsStore
@@ -22,8 +38,8 @@ const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
 
 /** Reads the parameters; every fault goes to `report`, and the value is then the default. */
 export function spcSettings(parameters: ReadonlyMap<string, string>, report: Report): SpcSettings {
-  const text = (name: string): string | undefined => parameters.get(name) || undefined
-  const flag = (name: string): boolean => {
+  const text = (name: Name): string | undefined => parameters.get(name) || undefined
+  const flag = (name: Name): boolean => {
     const value = BOOLEANS.get(parameters.get(name) ?? '')
     if (value === undefined)
       report(
@@ -33,7 +49,7 @@ export function spcSettings(parameters: ReadonlyMap<string, string>, report: Rep
       )
     return value ?? false
   }
-  const region = (name: string): string | undefined => {
+  const region = (name: Name): string | undefined => {
     const value = text(name)
     if (value === undefined || isRegionName(value)) return value
     report('AWS_BAD_REGION', `${name} "${short(value)}" is not the name of an AWS region`)

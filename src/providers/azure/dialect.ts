@@ -19,13 +19,14 @@ import {
   TENANT_ANNOTATION,
 } from './credentials.ts'
 import { checkedObjects, type CheckedObject, type Report } from './objects.ts'
-import { checkVaultName, spcSettings, type SpcSettings } from './parameters.ts'
+import { PARAMETERS, checkVaultName, spcSettings, type SpcSettings } from './parameters.ts'
 import { encodedSelect, jmesSelect, pemSelect, type PemPart } from './select.ts'
 import { KEY_VAULT, type AzureStore, type VaultFiles, type VaultRef } from './store.ts'
 
 export const dialect: Dialect = {
   name: 'azure',
   runtimeName: 'secrets-store-csi-driver-provider-azure',
+  parameters: [...PARAMETERS],
   needs: {
     audiences: [EXCHANGE_AUDIENCE, BINDING_AUDIENCE],
     annotations: [CLIENT_ID_ANNOTATION, TENANT_ANNOTATION],

@@ -5,7 +5,7 @@ import type { Report } from './objects.ts'
 import { isTenant, isVaultName, type AzureAuth, type AzureStore } from './store.ts'
 
 /** Every parameter that means something here; others are named in a warning. */
-const KNOWN: ReadonlySet<string> = new Set([
+export const PARAMETERS: ReadonlySet<string> = new Set([
   'keyvaultName',
   'tenantID',
   'tenantId',
@@ -66,7 +66,7 @@ export function spcSettings(
     return value ?? absent
   }
   for (const name of request.parameters.keys()) {
-    if (!KNOWN.has(name)) warn(`unknown parameter ${name.slice(0, 60)} is ignored`)
+    if (!PARAMETERS.has(name)) warn(`unknown parameter ${name.slice(0, 60)} is ignored`)
   }
   const modes = {
     podIdentity: flag('usePodIdentity'),

@@ -17,6 +17,7 @@ export const dialect: Dialect = {
     annotations: [SERVICE_ACCOUNT_ANNOTATION, DELEGATES_ANNOTATION],
     nodePublishSecret: true,
   },
+  parameters: ['secrets', 'auth'],
   plan,
 }
 

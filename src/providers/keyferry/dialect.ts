@@ -51,7 +51,7 @@ const PARAMETERS = ['files', 'stores', 'onRevoked'] as const
 
 /** Makes the dialect from the node's configuration. */
 export function keyferryDialect(options: KeyferryOptions): Dialect {
-  return { name: 'keyferry', needs: {}, plan: (request) => plan(request, options) }
+  return { name: 'keyferry', needs: {}, parameters: PARAMETERS, plan: (request) => plan(request, options) }
 }
 
 function plan(request: PlanRequest, options: KeyferryOptions): Plan {

@@ -68,7 +68,7 @@ const ExpandEntry = v.strictObject({
 const Entry = v.lazy((input): typeof FileEntry | typeof GatherEntry | typeof ExpandEntry =>
   has(input, 'expand') ? ExpandEntry : has(input, 'refs') ? GatherEntry : FileEntry,
 )
-const Files = v.pipe(v.array(Entry, 'is not a list of files'), v.minLength(1, 'is empty'))
+export const Files = v.pipe(v.array(Entry, 'is not a list of files'), v.minLength(1, 'is empty'))
 
 export type FileEntry = v.InferOutput<typeof FileEntry>
 export type MemberEntry = v.InferOutput<typeof MemberEntry>
@@ -76,7 +76,7 @@ export type GatherEntry = v.InferOutput<typeof GatherEntry>
 export type ExpandEntry = v.InferOutput<typeof ExpandEntry>
 
 /** A store that an SPC defines. Its settings are the backend's to check. */
-const InlineStores = v.record(
+export const InlineStores = v.record(
   v.string(),
   v.strictObject({
     backend: Text,

@@ -220,4 +220,4 @@ function plan(request: PlanRequest): Plan {
 }
 
 /** The parameter language of `provider: sops`. */
-export const sopsDialect: Dialect = { name: 'sops', needs: {}, plan }
+export const sopsDialect: Dialect = { name: 'sops', needs: {}, parameters: PARAMETERS, plan }

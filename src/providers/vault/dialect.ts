@@ -20,6 +20,21 @@ import { issuesForOnePod, refKey, RequestError, requestMethod, requestPath } fro
 import { goBoolean } from './settings.ts'
 import type { Flavour, VaultRef, VaultStore } from './store.ts'
 
+/** Suffix of a prefixed parameter → field of the store. */
+const STORE_PARAMETERS = [
+  ['Address', 'address'],
+  ['Namespace', 'namespace'],
+  ['CACertPath', 'caFile'],
+  ['CADirectory', 'caDirectory'],
+  ['TLSClientCertPath', 'clientCertFile'],
+  ['TLSClientKeyPath', 'clientKeyFile'],
+  ['TLSServerName', 'serverName'],
+] as const
+
+/** Those that need more than their text. `RoleName` is OpenBao's alone. */
+const OTHER_SUFFIXES = ['AuthMountPath', 'KubernetesMountPath', 'SkipTLSVerify', 'RoleName'] as const
+type Suffix = (typeof STORE_PARAMETERS)[number][0] | (typeof OTHER_SUFFIXES)[number]
+
 /** What the two products do differently in an SPC. */
 interface FlavourFacts {
   readonly flavour: Flavour
@@ -32,6 +47,7 @@ function dialect(facts: FlavourFacts): Dialect {
   return {
     name: facts.flavour,
     needs: { audiences: [facts.flavour] },
+    parameters: parametersOf(facts),
     runtimeName: facts.runtimeName,
     plan: (request) => plan(facts, request),
   }
@@ -80,19 +96,17 @@ const noObjects: Problem = {
 // Store parameters
 // ---------------------------------------------------------------------------------------------
 
-/** Suffix of a prefixed parameter → field of the store. */
-const STORE_PARAMETERS = [
-  ['Address', 'address'],
-  ['Namespace', 'namespace'],
-  ['CACertPath', 'caFile'],
-  ['CADirectory', 'caDirectory'],
-  ['TLSClientCertPath', 'clientCertFile'],
-  ['TLSClientKeyPath', 'clientKeyFile'],
-  ['TLSServerName', 'serverName'],
-] as const
+/** Every name that means something in an SPC of the flavour. */
+function parametersOf({ flavour, prefixes }: FlavourFacts): readonly string[] {
+  const suffixes = [...STORE_PARAMETERS.map(([suffix]) => suffix), ...OTHER_SUFFIXES].filter(
+    (suffix) => flavour === 'openbao' || suffix !== 'RoleName',
+  )
+  const prefixed = prefixes.flatMap((prefix) => suffixes.map((suffix) => prefix + suffix))
+  return ['objects', 'roleName', 'audience', ...prefixed]
+}
 
 /** A parameter under the first of its names that is present. */
-type Lookup = (suffix: string) => { readonly name: string; readonly text: string | undefined }
+type Lookup = (suffix: Suffix) => { readonly name: string; readonly text: string | undefined }
 
 function storeOf(
   facts: FlavourFacts,

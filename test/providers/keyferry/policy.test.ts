@@ -20,7 +20,14 @@ interface Store {
   readonly settings: { readonly name: string; readonly address?: string }
 }
 
-async function mount(profile: string, stores: Readonly<Record<string, Store>>, own = '') {
+const ONE_FILE = '[{path: db, store: one, key: db}]'
+
+async function mount(
+  profile: string,
+  stores: Readonly<Record<string, Store>>,
+  own = '',
+  wanted: string = ONE_FILE,
+) {
   const records: AuditRecord[] = []
   const warnings: string[] = []
   const log: Logger = { ...silentLogger, warn: (message) => void warnings.push(message) }
@@ -50,7 +57,7 @@ async function mount(profile: string, stores: Readonly<Record<string, Store>>, o
         pod: { name: 'web-0', namespace: 'shop', uid: 'u', serviceAccount: 'web' },
         secretProviderClass: 'db',
         parameters: new Map([
-          ['files', '[{path: db, store: one, key: db}]'],
+          ['files', wanted],
           ['stores', own],
         ]),
         tokens: undefined,
@@ -104,4 +111,15 @@ it('T2 a store of a class can neither have the identity of the node nor take the
   const taken = await mount('compat', { one: { identity: 'node', settings: { name: 'a' } } }, OWN)
   expect(taken.text).toContain('is a store of the operator')
   expect(memory.calls).toEqual([])
+})
+
+it('T2 T27 each member of a gathered file is counted and marked for itself', async () => {
+  const one: Store = { settings: { name: 'a' } }
+  const two: Store = { identity: 'node', settings: { name: 'a' } }
+  const files = `
+- { path: all.json, format: json, refs: [{ name: a, store: one, key: db }, { name: b, store: two, key: db }] }
+- { path: db, store: two, key: db }`
+  const { records, meter } = await mount('hardened', { one, two }, '', files)
+  expect(records.map(({ marks }) => marks)).toEqual([[], ['node-identity'], ['node-identity']])
+  expect(await meter.text()).toContain('keyferry_node_identity_total{backend="memory"} 2')
 })
