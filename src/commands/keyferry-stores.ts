@@ -14,7 +14,8 @@ export function keyferryEntry(loaded: LoadedConfig, registry: () => Registry): A
       const { keyferryDialect } = await import('../providers/keyferry/dialect.ts')
       const stores = await configuredStores(loaded, registry())
       const inline = loaded.config.policy.inlineStores === 'allow' ? await usableBackends(registry()) : 'deny'
-      return { adapter: { dialects: [keyferryDialect({ stores, inline })] } }
+      const { fileBytes: maxFileBytes } = loaded.config.limits
+      return { adapter: { dialects: [keyferryDialect({ stores, inline, maxFileBytes })] } }
     },
   }
 }
