@@ -41,6 +41,7 @@ export function nameUse(templates: readonly Template[], names: ReadonlySet<strin
     const name = root && (TypeGuards.isWordToken(root) || TypeGuards.isQuotedToken(root)) && root.content
     if (token.variable !== undefined || typeof name !== 'string')
       return fault(token, 'members can only be taken of a name')
+    if (members.length > MAX_PARTS) return fault(token, `has more than ${MAX_PARTS} members`)
     for (const member of members) if (!TypeGuards.isWordToken(member)) operand(member, local)
     if (local.has(name)) return
     if (!names.has(name)) {
@@ -69,6 +70,8 @@ export function nameUse(templates: readonly Template[], names: ReadonlySet<strin
   }
 
   function value(one: Value, tag: Token, local: ReadonlySet<string>): void {
+    if (one.initial.postfix.length + one.filters.length > MAX_PARTS)
+      return fault(tag, `has more than ${MAX_PARTS} values, operators and filters`)
     let operands = 0
     for (const token of one.initial.postfix) {
       if (TypeGuards.isOperatorToken(token)) operands -= token.operator === 'not' ? 0 : 1
@@ -133,6 +136,9 @@ export function nameUse(templates: readonly Template[], names: ReadonlySet<strin
   for (const template of templates) visit(template, new Set())
   return { used, documents, faults }
 }
+
+/** Most members of a name, and most parts of an expression: what the engine evaluates between two steps. */
+const MAX_PARTS = 40
 
 /** What Liquid calls the filter that it adds for `escape`. */
 const ESCAPE_FILTER = '[object Function]'
