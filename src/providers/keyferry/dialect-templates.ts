@@ -6,7 +6,7 @@ import type { Escape } from './template-filters.ts'
 import { tagsIn } from './template-text.ts'
 
 /** Most of all templates of a class together, so that planning it stays short. */
-const MAX_TOGETHER = { characters: 64 * 1024, tags: 1000, faults: 30 }
+const MAX_TOGETHER = { characters: 64 * 1024, tags: 600, faults: 30 }
 
 /** What the templates planned so far have cost. */
 export interface TemplatePlanning {

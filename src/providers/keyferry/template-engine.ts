@@ -27,7 +27,7 @@ import { tagsIn } from './template-text.ts'
 /** Longest text of a template, in characters. */
 const MAX_TEXT = 32 * 1024
 /** Most tags and outputs of a template. */
-const MAX_TAGS = 500
+const MAX_TAGS = 300
 /** What one rendering may cost, in characters that are looked at. */
 const MAX_WORK = 4 * 1024 * 1024
 /** What a step of the rendering costs: a text between tags, a tag, an output, a filter. */
@@ -101,6 +101,7 @@ function engineFor(escape: Escape | undefined): Liquid {
     dynamicPartials: false,
     templates: {},
     operators: OPERATORS,
+    locale: 'en', // Else it is asked of Intl, whose first use takes 20 ms.
     parseLimit: MAX_TEXT,
     memoryLimit: MAX_WORK,
     ...(escape !== undefined && {
@@ -253,7 +254,7 @@ function scopeOf(
         if (!(error instanceof SelectError)) throw error
         const { kind, code, message } = error
         const remedy = 'Store a JSON object or list, or write the name without members'
-        throw placed(new SelectError({ kind, code, message, remedy }), text, at, `"${clipped(name)}"`)
+        throw placed(new SelectError({ kind, code, message, remedy }), text, at, `"${clipped(name)}": `)
       }
   }
   return scope
@@ -304,20 +305,19 @@ function told(error: unknown, text: string): unknown {
       new SelectError({
         kind: 'malformed',
         code: 'KEYFERRY_TEMPLATE_NAME',
-        message: 'is not there',
+        message: `"${expression}" is not there`,
         remedy: 'Ask for what may be missing with {% if … %} or the filter default',
       }),
       text,
       token.begin,
-      `"${expression}"`,
     )
   return originalError instanceof SelectError
-    ? placed(originalError, text, token.begin, expression)
+    ? placed(originalError, text, token.begin, `${expression}: `)
     : (originalError ?? error)
 }
 
-function placed(error: SelectError, text: string, at: number, what: string): SelectError {
+function placed(error: SelectError, text: string, at: number, what = ''): SelectError {
   const { kind, code, remedy, message } = error
   const line = text.slice(0, at).split('\n').length
-  return new SelectError({ kind, code, remedy, message: `template line ${line}: ${what}: ${message}` })
+  return new SelectError({ kind, code, remedy, message: `template line ${line}: ${what}${message}` })
 }

@@ -104,7 +104,7 @@ export function nameUse(templates: readonly Template[], names: ReadonlySet<strin
         fault(place, `the filter "${name}" takes ${known.args === 0 ? 'no argument' : 'one argument'}`)
       for (const arg of args) {
         if (Array.isArray(arg)) fault(place, `the filter "${clipped(name)}" takes no named argument`)
-        else operand(arg as Token, local)
+        else operand(arg, local)
       }
     }
   }

@@ -2,7 +2,7 @@
  * Owns how the text of a template becomes Liquid's templates: the closed list of tags, bounds that hold before
  * anything is parsed, and faults in our words.
  */
-import { Liquid, LiquidError, Parser, Tokenizer, TypeGuards, type Template } from 'liquidjs'
+import { LiquidError, Parser, Tokenizer, TypeGuards, type Liquid, type Template } from 'liquidjs'
 import { nearMiss } from '../../formats/near-miss.ts'
 
 /** A fault of the template's text. */
