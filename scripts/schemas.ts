@@ -91,7 +91,7 @@ export async function publishedSchemas(): Promise<ReadonlyMap<string, JsonSchema
       stores.set(kind, storeOf(kind, (await registry.backend(kind)).storeSchema))
     const dialects = new Map<string, readonly string[]>()
     for (const name of registry.providers) dialects.set(name, (await registry.dialect(name)).parameters ?? [])
-    dialects.set('keyferry', keyferryDialect({ stores: [], inline: 'deny' }).parameters ?? [])
+    dialects.set('keyferry', keyferryDialect({ stores: [], inline: 'deny', maxFileBytes: 0 }).parameters ?? [])
     return new Map([
       ['keyferry-config.schema.json', configSchema(settings, stores)],
       ['secretproviderclass.schema.json', classSchema(dialects)],

@@ -24,7 +24,8 @@ export async function keyferryDialectOf(
   const { keyferryDialect } = await import('../providers/keyferry/dialect.ts')
   const stores = await configuredStores(loaded, registry)
   const inline = loaded.config.policy.inlineStores === 'allow' ? await usableBackends(registry) : 'deny'
-  return keyferryDialect({ stores, inline, reader })
+  const { fileBytes: maxFileBytes } = loaded.config.limits
+  return keyferryDialect({ stores, inline, reader, maxFileBytes })
 }
 
 /** @throws ConfigError with file, line and column of the first store that cannot be used. */

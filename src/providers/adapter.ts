@@ -310,6 +310,11 @@ export interface Dialect {
   /** Name and version that the `Version` RPC reports; default `keyferry` and our version. */
   readonly runtimeName?: string
   /**
+   * Awaited before {@link plan} with the same request. For importing code that only some classes need, and
+   * nothing else: what it does changes when a plan can be made, never what is in it.
+   */
+  prepare?(request: Pick<PlanRequest, 'parameters'>): Promise<void>
+  /**
    * Pure: no I/O, no clock, no environment. Equal requests give equal plans.
    * @throws PlanError with every problem of the parameters.
    */

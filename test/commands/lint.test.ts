@@ -111,12 +111,33 @@ describe('examples', () => {
 
   it('of what goes wrong are of known dialects, and every page of them has faults', () => {
     const pages = bad.map((file) => file.slice('examples/bad/'.length, -'.yaml'.length))
-    expect(pages).toEqual(expect.arrayContaining(['aws', 'azure', 'gcp', 'openbao', 'sops', 'vault']))
-    expect(OPTIONS.providers).toEqual(expect.arrayContaining(pages))
+    expect(pages).toEqual(
+      expect.arrayContaining(['aws', 'azure', 'gcp', 'keyferry', 'openbao', 'sops', 'vault']),
+    )
+    expect([...OPTIONS.providers, 'keyferry']).toEqual(expect.arrayContaining(pages))
     const { status, stdout } = keyferry(['lint', '--json', ...bad])
     const { findings } = JSON.parse(stdout) as { findings: Finding[] }
     const faulty = new Set(findings.filter((one) => one.severity === 'fault').map(({ file }) => file))
     expect([...faulty]).toEqual(bad)
+    expect(status).toBe(1)
+  })
+
+  it('of templates that go wrong have their faults inside of the templates, with the missing name', () => {
+    const file = 'examples/bad/keyferry.yaml'
+    const lines = readFileSync(join(ROOT, file), 'utf8').split('\n')
+    const { status, stdout } = keyferry(['lint', '--config', 'examples/keyferry/node.yaml', '--json', file])
+    const { findings } = JSON.parse(stdout) as { findings: Finding[] }
+    expect(
+      findings.map(({ code, line, column }) => [code, lines[line - 1]?.slice(column - 1).split(' ')[0]]),
+    ).toEqual([
+      ['KEYFERRY_TEMPLATE_NAME', 'pasword'],
+      ['KEYFERRY_TEMPLATE', 'urlencode'],
+      ['KEYFERRY_TEMPLATE', '{%'],
+      ['KEYFERRY_TEMPLATE', '{%'],
+      ['KEYFERRY_FILES', 'format:'],
+    ])
+    expect(findings[0]?.message).toContain('line 1: "pasword" is not the name of a value (file "db/url")')
+    expect(findings[0]?.remedy).toBe('Is "password" meant?')
     expect(status).toBe(1)
   })
 

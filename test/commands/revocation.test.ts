@@ -240,10 +240,10 @@ it('driver 3.1 with driver 1.5 a volume that is mounted anew fails with the true
 })
 
 it('T28 onRevoked is part of the policy whose hash is told', async () => {
-  const { policy: remove, stop } = await started()
-  await stop()
-  const { policy: keep } = await started({ policy: {} })
-  expect(remove.hash).not.toBe(keep.hash)
+  const remove = await started()
+  await remove.stop()
+  const keep = await started({ policy: {} })
+  expect(remove.policy.hash).not.toBe(keep.policy.hash)
 })
 
 it('onRevoked: a word that is none of the two stops the class, in either dialect', async () => {

@@ -23,6 +23,7 @@ export async function checkSpc(spc: SpcFile, options: CheckOptions): Promise<rea
   if (!options.providers.includes(spc.provider)) return [unknownProvider(spc, options.providers)]
   const dialect = await options.dialect(spc.provider)
   const { nodePublishKeys: keys = [] } = dialect.needs
+  await dialect.prepare?.({ parameters: parametersOf(spc) })
   const bare = planned(spc, dialect, [], options)
   const found = keys.length > 0 && bare.plan === undefined ? planned(spc, dialect, keys, options) : bare
   const faults = found.problems.map((problem) => faultOf(spc, problem))
@@ -33,6 +34,10 @@ export async function checkSpc(spc: SpcFile, options: CheckOptions): Promise<rea
     .map((problem) => ({ ...faultOf(spc, problem), severity: 'warning' as const }))
   const warnings = (found.plan?.warnings ?? []).map((warning) => warningOf(spc, warning))
   return [...faults, ...mended, ...warnings, ...(found.plan ? unmatched(spc, found.plan) : [])]
+}
+
+function parametersOf(spc: SpcFile): ReadonlyMap<string, string> {
+  return new Map(Object.entries(spc.parameters))
 }
 
 interface Planned {
@@ -55,7 +60,7 @@ function planned(
         uid: '00000000-0000-0000-0000-000000000000',
         serviceAccount: pod.serviceAccount ?? 'default',
       },
-      parameters: new Map(Object.entries(spc.parameters)),
+      parameters: parametersOf(spc),
       nodePublishKeys: new Set(keys),
       defaultMode: DEFAULT_MODE,
       provider: spc.provider,

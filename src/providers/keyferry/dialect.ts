@@ -7,6 +7,7 @@ import {
   type Backend,
   type Dialect,
   type Gathered,
+  type GatherOutput,
   type OnRevoked,
   type Output,
   type Plan,
@@ -20,14 +21,17 @@ import { itemFor, isVersion, keyFault } from './kinds.ts'
 import {
   readFiles,
   type ExpandEntry,
+  type Fault,
   type FileEntry,
   type GatherEntry,
   type MemberEntry,
   type Path,
   type Reading,
 } from './language.ts'
-import { membersCombined, partsSplit, rewritten } from './outputs.ts'
+import { compiledTemplate, type TemplatePlanning } from './dialect-templates.ts'
+import { membersCombined, partsSplit, rewritten, templateRendered } from './outputs.ts'
 import { needsDocument, selectOf, type Selection } from './select.ts'
+import type { TemplateCompiler } from './template-engine.ts'
 import { visibleStores, type ConfiguredStore, type UsableStore } from './stores.ts'
 
 export interface KeyferryOptions {
@@ -37,6 +41,8 @@ export interface KeyferryOptions {
   readonly inline: ReadonlyMap<string, Backend> | InlineRefusal
   /** Default: `tenant`. */
   readonly reader?: Reader
+  /** Most bytes that a template may write. */
+  readonly maxFileBytes: number
 }
 
 /**
@@ -51,10 +57,27 @@ const PARAMETERS = ['files', 'stores', 'onRevoked'] as const
 
 /** Makes the dialect from the node's configuration. */
 export function keyferryDialect(options: KeyferryOptions): Dialect {
-  return { name: 'keyferry', needs: {}, parameters: PARAMETERS, plan: (request) => plan(request, options) }
+  let compiler: TemplateCompiler | undefined
+  return {
+    name: 'keyferry',
+    needs: {},
+    parameters: PARAMETERS,
+    async prepare({ parameters }) {
+      if (compiler || !mayHaveTemplate(parameters.get('files') ?? '')) return
+      // Imported here because most nodes never see a template, and the engine takes 9 MiB.
+      const { createTemplateCompiler } = await import('./template-engine.ts')
+      compiler ??= createTemplateCompiler()
+    },
+    plan: (request) => plan(request, options, compiler),
+  }
 }
 
-function plan(request: PlanRequest, options: KeyferryOptions): Plan {
+/** Whether the text can have a key `template`, however YAML writes it. */
+function mayHaveTemplate(text: string): boolean {
+  return text.includes('template') || text.includes('\\')
+}
+
+function plan(request: PlanRequest, options: KeyferryOptions, compiler: TemplateCompiler | undefined): Plan {
   const { parameters, pod } = request
   const own = inlineStores(parameters.get('stores'), options.inline)
   const visible = visibleStores(options.stores, pod)
@@ -90,11 +113,13 @@ function plan(request: PlanRequest, options: KeyferryOptions): Plan {
     problems,
     mode: request.defaultMode,
     objects: 0,
+    templates: { compiler, maxBytes: options.maxFileBytes, characters: 0, tags: 0, faults: 0 },
+    warnings: [],
   }
   problems.push(...reading.problems)
   const outputs = (reading.value ?? []).flatMap((entry, index) => outputOf(entry, [index], planning) ?? [])
   const onRevoked = revocationOf(parameters, problems)
-  const warnings = misspelt(parameters)
+  const warnings = [...misspelt(parameters), ...planning.warnings]
   const made: Plan = { outputs, ...(onRevoked && { onRevoked }), ...(warnings.length > 0 && { warnings }) }
   if (problems.length === 0) return made
   throw problems.every(isWithdrawal) ? new PlanError(problems, made) : new PlanError(problems)
@@ -124,7 +149,7 @@ function revocationOf(parameters: ReadonlyMap<string, string>, problems: Problem
 
 /** What planning one SPC knows and remembers. */
 interface Planning {
-  readonly reading: Pick<Reading<unknown>, 'problemAt'>
+  readonly reading: Pick<Reading<unknown>, 'problemAt' | 'problemInside'>
   readonly stores: ReadonlyMap<string, UsableStore>
   /** Stores that may be told of although no rule of theirs fits the pod. */
   readonly withheld: ReadonlySet<string>
@@ -134,13 +159,11 @@ interface Planning {
   readonly problems: Problem[]
   readonly mode: number
   objects: number
+  readonly templates: TemplatePlanning
+  readonly warnings: string[]
 }
 
-function report(
-  { reading, problems }: Planning,
-  path: Path,
-  problem: Pick<Problem, 'code' | 'message' | 'remedy' | 'kind'>,
-): undefined {
+function report({ reading, problems }: Planning, path: Path, problem: Fault): undefined {
   problems.push(reading.problemAt(path, problem))
   return undefined
 }
@@ -155,6 +178,8 @@ function outputOf(
 }
 
 function fileOutput(entry: FileEntry, at: Path, planning: Planning): Output | undefined {
+  if (entry.template !== undefined || entry.escape !== undefined)
+    return madeOf(entry, [at], [{ ...entry, name: 'value' }], at, planning)
   const isDocument = needsDocument(entry) || entry.format !== 'raw'
   const source = sourceOf(entry, isDocument, at, at, planning)
   const selection = selectionOf(entry, at, planning)
@@ -173,19 +198,38 @@ function fileOutput(entry: FileEntry, at: Path, planning: Planning): Output | un
 
 function gatherOutput(entry: GatherEntry, at: Path, planning: Planning): Output | undefined {
   const names = new Set<string>()
-  const sources = entry.refs.map((member, index): Gathered | undefined => {
-    const place = [...at, 'refs', index]
-    if (names.has(member.name))
-      report(planning, [...place, 'name'], {
+  for (const [index, { name }] of entry.refs.entries()) {
+    if (names.has(name))
+      report(planning, [...at, 'refs', index, 'name'], {
         code: 'KEYFERRY_FILES',
         message: 'is the name of another member',
       })
-    names.add(member.name)
-    return gatheredOf(member, place, planning)
-  })
+    names.add(name)
+  }
+  const places = entry.refs.map((_, index) => [...at, 'refs', index])
+  return madeOf(entry, places, entry.refs, at, planning)
+}
+
+/** One file made of the members, each of which stands at its place. */
+function madeOf(
+  entry: FileEntry | GatherEntry,
+  places: readonly Path[],
+  members: readonly MemberEntry[],
+  at: Path,
+  planning: Planning,
+): Output | undefined {
+  const made = makerOf(
+    entry,
+    members.map(({ name }) => name),
+    at,
+    planning,
+  )
+  const sources = members.map((member, index) =>
+    gatheredOf(member, made?.documents.has(member.name) ?? false, places[index] ?? at, planning),
+  )
   const whole = sources.filter((source) => source !== undefined)
   const [first] = whole
-  if (!first || whole.length < sources.length) return undefined
+  if (!made || !first || whole.length < sources.length) return undefined
   return {
     kind: 'gather',
     path: entry.path,
@@ -193,12 +237,44 @@ function gatherOutput(entry: GatherEntry, at: Path, planning: Planning): Output 
     mode: entry.mode ?? planning.mode,
     source: first.source,
     sources: whole,
-    combine: membersCombined(entry.format, [...names]),
+    combine: made.combine,
   }
 }
 
-function gatheredOf(member: MemberEntry, at: Path, planning: Planning): Gathered | undefined {
-  const source = sourceOf(member, needsDocument(member), at, at, planning)
+interface Maker {
+  readonly combine: GatherOutput['combine']
+  /** Members that have to be JSON. */
+  readonly documents: ReadonlySet<string>
+}
+
+/** How the members become the file's bytes: a document or a template. */
+function makerOf(
+  { path, format, template, escape }: FileEntry | GatherEntry,
+  names: readonly string[],
+  at: Path,
+  planning: Planning,
+): Maker | undefined {
+  const fault = (key: string, message: string, remedy: string): undefined =>
+    report(planning, [...at, key], { code: 'KEYFERRY_FILES', message, remedy })
+  if (template === undefined) {
+    if (escape !== undefined) return fault('escape', 'is for templates only', 'Add a template, or remove it')
+    if (format !== undefined && format !== 'raw')
+      return { combine: membersCombined(format, names), documents: new Set() }
+    return fault('format', 'is missing', 'Say how the members are written: format, or template')
+  }
+  if (format !== undefined && format !== 'raw')
+    return fault('format', 'cannot stand beside template', 'Remove it; escape makes values fit for a format')
+  const compiled = compiledTemplate({ path, text: template, escape, names }, at, planning)
+  return compiled && { combine: templateRendered(compiled, names), documents: compiled.documents }
+}
+
+function gatheredOf(
+  member: MemberEntry,
+  isDocument: boolean,
+  at: Path,
+  planning: Planning,
+): Gathered | undefined {
+  const source = sourceOf(member, isDocument || needsDocument(member), at, at, planning)
   const selection = selectionOf(member, at, planning)
   if (!source || !selection) return undefined
   const { select } = selection

@@ -43,7 +43,8 @@ const WRITERS: Readonly<Record<DocumentFormat, (members: Members) => string>> = 
   json: (members) => `${jsonOf(members)}\n`,
   yaml: (members) =>
     members.size === 0 ? '{}\n' : lines(members, (key, value) => `${yamlOf(key)}: ${yamlOf(value)}`),
-  dotenv: (members) => lines(members, (key, value) => `${variable(key)}=${dotenvOf(key, textOf(value))}`),
+  dotenv: (members) =>
+    lines(members, (key, value) => `${variable(key)}=${dotenvOf(textOf(value), `the value of "${key}"`)}`),
   properties: (members) =>
     lines(members, (key, value) => `${propertyText(key, true)}=${propertyText(textOf(value), false)}`),
 }
@@ -52,13 +53,37 @@ function lines(members: Members, line: (key: string, value: JsonValue) => string
   return Array.from(members, ([key, value]) => `${line(key, value)}\n`).join('')
 }
 
-/** JSON is YAML, but for characters that YAML wants escaped. */
-function yamlOf(value: JsonValue): string {
-  return jsonOf(value).replaceAll(/[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g, unicodeEscape)
+/** A value on one line: JSON is YAML, but for characters that YAML wants escaped. */
+export function yamlOf(value: JsonValue): string {
+  return escapedText(jsonOf(value), (code) => {
+    const isPlain = code < 0x7f || (code > 0x9f && !UNSEEN.has(code))
+    return isPlain ? undefined : unicodeEscape(code)
+  })
 }
 
-function unicodeEscape(char: string): string {
-  return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
+/** Line and paragraph separator, byte-order mark, and two that are no characters. */
+const UNSEEN: ReadonlySet<number> = new Set([0x2028, 0x2029, 0xfeff, 0xfffe, 0xffff])
+
+/**
+ * A text with some of its UTF-16 code units replaced. A loop, since a replacement by a function takes ten times
+ * as long on a hostile value.
+ */
+export function escapedText(text: string, escapeOf: (code: number) => string | undefined): string {
+  let done = ''
+  let from = 0
+  for (let at = 0; at < text.length; at += 1) {
+    const escape = escapeOf(text.charCodeAt(at))
+    if (escape === undefined) continue
+    done += text.slice(from, at) + escape
+    from = at + 1
+  }
+  return from === 0 ? text : done + text.slice(from)
+}
+
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
+function unicodeEscape(code: number): string {
+  return `\\u${HEX[code >> 8]}${HEX[code & 255]}`
 }
 
 function variable(name: string): string {
@@ -72,34 +97,38 @@ function variable(name: string): string {
 /**
  * A value that shells, Node and the dotenv libraries agree on: bare, in single quotes, or in double quotes
  * without anything that one of them would replace.
+ * @param what what the text is called when it cannot be written
+ * @throws SelectError
  */
-function dotenvOf(name: string, text: string): string {
+export function dotenvOf(text: string, what: string): string {
   if (/^[A-Za-z0-9_./:@%+,-]*$/.test(text)) return text
   const readable = !/[\0\r]/.test(text)
   if (readable && !text.includes("'")) return `'${text}'`
   if (readable && !/["\\$`!\n]/.test(text)) return `"${text}"`
   throw unfit(
-    `the value of "${name}" has characters that readers of dotenv files do not agree on`,
+    `${what} has characters that readers of dotenv files do not agree on`,
     'Use format: json, or encoding: base64',
   )
 }
 
 /** Escapes of `java.util.Properties`; everything beyond ASCII as `\uXXXX`, which all its readers take. */
-function propertyText(text: string, isKey: boolean): string {
-  const special: Readonly<Record<string, string>> = {
-    '\\': '\\\\',
-    '\n': '\\n',
-    '\r': '\\r',
-    '\t': '\\t',
-    '\f': '\\f',
-  }
-  const escaped = text.replaceAll(
-    /[\\\n\r\t\f]|[^\x20-\x7e]/g,
-    (char) =>
-      special[char] ?? Array.from({ length: char.length }, (_, i) => unicodeEscape(char.charAt(i))).join(''),
+export function propertyText(text: string, isKey: boolean): string {
+  const escaped = escapedText(text, (code) =>
+    code >= 0x20 && code <= 0x7e && code !== BACKSLASH
+      ? undefined
+      : (PROPERTY_ESCAPES.get(code) ?? unicodeEscape(code)),
   )
   return isKey ? escaped.replaceAll(/[ :=#!]/g, '\\$&') : escaped.replace(/^ /, '\\ ')
 }
+
+const BACKSLASH = 0x5c
+const PROPERTY_ESCAPES: ReadonlyMap<number, string> = new Map([
+  [BACKSLASH, '\\\\'],
+  [0x0a, '\\n'],
+  [0x0d, '\\r'],
+  [0x09, '\\t'],
+  [0x0c, '\\f'],
+])
 
 function unfit(message: string, remedy: string): SelectError {
   return new SelectError({ kind: 'malformed', code: 'KEYFERRY_FORMAT', message, remedy })

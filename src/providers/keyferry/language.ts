@@ -1,10 +1,11 @@
 /** Owns the text of the parameters `files` and `stores`: its shape, and where each fault stands in it. */
 import * as v from 'valibot'
-import { loadYaml, YamlError, type YamlNode } from '../../formats/yaml-nodes.ts'
+import { loadYaml, YamlError, type YamlNode, type YamlPair } from '../../formats/yaml-nodes.ts'
 import { resolveScalar } from '../../formats/yaml-scalars.ts'
 import type { Problem } from '../adapter.ts'
 import { FORMATS } from './documents.ts'
 import { DECODINGS, ENCODINGS } from './select.ts'
+import { ESCAPES } from './template-filters.ts'
 
 const Text = v.pipe(v.string('is not a text'), v.minLength(1, 'is empty'))
 const word = <const W extends readonly string[]>(words: W) =>
@@ -29,6 +30,8 @@ const found = {
 const taken = { ...found, decode: v.optional(word(DECODINGS)), encoding: v.optional(word(ENCODINGS)) }
 const optional = v.optional(Yes, 'false')
 const mode = v.optional(Mode)
+/** A text around the values, in place of a format. */
+const templated = { template: v.optional(Text), escape: v.optional(word(ESCAPES)) }
 
 /** One object as one file. */
 const FileEntry = v.strictObject({
@@ -36,6 +39,7 @@ const FileEntry = v.strictObject({
   key: Text,
   ...taken,
   format: v.optional(word(FORMATS), 'raw'),
+  ...templated,
   mode,
   optional,
 })
@@ -46,7 +50,8 @@ const MemberEntry = v.strictObject({ name: Text, key: Text, ...taken, optional }
 /** Many objects as one file. */
 const GatherEntry = v.strictObject({
   path: Text,
-  format: word(['json', 'yaml', 'dotenv', 'properties']),
+  format: v.optional(word(['json', 'yaml', 'dotenv', 'properties'])),
+  ...templated,
   refs: v.pipe(v.array(MemberEntry, 'is not a list'), v.minLength(1, 'is empty')),
   mode,
 })
@@ -94,7 +99,17 @@ export interface Reading<T> {
   readonly value: T | undefined
   readonly problems: readonly Problem[]
   /** A problem of the value at `path`, with its line. */
-  readonly problemAt: (path: Path, problem: Pick<Problem, 'code' | 'message' | 'remedy' | 'kind'>) => Problem
+  readonly problemAt: (path: Path, problem: Fault) => Problem
+  /** A problem inside of the text at `path`, at this line and column of it (both from 1). */
+  readonly problemInside: (path: Path, place: Place, problem: Fault) => Problem
+}
+
+/** A problem without its place. */
+export type Fault = Pick<Problem, 'code' | 'message' | 'remedy' | 'kind'>
+
+interface Place {
+  readonly line: number
+  readonly column: number
 }
 
 /** Reads `files`. Every scalar is text: `mode: 0400` is octal and `version: 3` needs no quotes. */
@@ -127,6 +142,14 @@ function read<S extends v.GenericSchema>(
     const { line, column } = placeOf(root, path)
     return { ...problem, message: `${nameOf(parameter, path)} ${problem.message}`, parameter, line, column }
   }
+  let lines: readonly string[] | undefined
+  const problemInside: Reading<unknown>['problemInside'] = (path, place, problem) => {
+    const message = `line ${place.line}: ${problem.message}`
+    return {
+      ...problemAt(path, { ...problem, message }),
+      ...placeInside((lines ??= text.split(/\r?\n/)), nodeAt(root, path), place),
+    }
+  }
   const value = plain(
     () => (root = loadYaml(text)),
     scalarOf,
@@ -141,16 +164,16 @@ function read<S extends v.GenericSchema>(
       })
     },
   )
-  if (problems.length > 0) return { value: undefined, problems, problemAt }
+  if (problems.length > 0) return { value: undefined, problems, problemAt, problemInside }
   const result = v.safeParse(schema, value)
-  if (result.success) return { value: result.output, problems, problemAt }
+  if (result.success) return { value: result.output, problems, problemAt, problemInside }
   for (const issue of result.issues) {
     const path = (issue.path ?? []).map((item) =>
       typeof item.key === 'number' ? item.key : String(item.key),
     )
     problems.push(problemAt(path, { code, message: reasonOf(issue) }))
   }
-  return { value: undefined, problems, problemAt }
+  return { value: undefined, problems, problemAt, problemInside }
 }
 
 function reasonOf(issue: v.BaseIssue<unknown>): string {
@@ -168,20 +191,51 @@ function nameOf(parameter: string, path: Path): string {
 }
 
 /** Where the value at `path` stands, or the closest of what it stands in. */
-function placeOf(root: YamlNode | undefined, path: Path): { line: number; column: number } {
+function placeOf(root: YamlNode | undefined, path: Path): Place {
   let node = root
-  let place = { line: root?.line ?? 1, column: root?.column ?? 1 }
+  let place: Place = root ?? { line: 1, column: 1 }
   for (const step of path) {
-    if (node === undefined) break
-    const pair =
-      node.kind === 'map'
-        ? node.pairs.find(({ key }) => key.kind === 'scalar' && key.text === step)
-        : undefined
-    node = node.kind === 'list' && typeof step === 'number' ? node.items[step] : pair?.value
-    const at = pair?.key ?? node
-    if (at) place = { line: at.line, column: at.column }
+    const pair = pairOf(node, step)
+    node = childOf(node, step)
+    place = pair?.key ?? node ?? place
   }
-  return place
+  return { line: place.line, column: place.column }
+}
+
+function nodeAt(root: YamlNode | undefined, path: Path): YamlNode | undefined {
+  return path.reduce(childOf, root)
+}
+
+function childOf(node: YamlNode | undefined, step: string | number): YamlNode | undefined {
+  if (node?.kind === 'list' && typeof step === 'number') return node.items[step]
+  return pairOf(node, step)?.value
+}
+
+function pairOf(node: YamlNode | undefined, step: string | number): YamlPair | undefined {
+  if (node?.kind !== 'map') return undefined
+  return node.pairs.find(({ key }) => key.kind === 'scalar' && key.text === step)
+}
+
+/**
+ * Where a line and column of a scalar's text stand in the YAML that it was read from. Exact where the line is
+ * written there as it is: in a `|` block, or on one line. Else nothing, since escapes and folding move what follows.
+ */
+function placeInside(
+  lines: readonly string[],
+  node: YamlNode | undefined,
+  { line, column }: Place,
+): Partial<Place> {
+  if (node?.kind !== 'scalar') return {}
+  const wanted = node.text.split('\n')[line - 1] ?? ''
+  if (line === 1) {
+    const found = wanted === '' ? -1 : (lines[node.line - 1] ?? '').indexOf(wanted, node.column - 1)
+    if (found !== -1) return { line: node.line, column: found + column }
+  }
+  // A block's text begins on the line behind its `|`.
+  const isBlock = lines[node.line - 1]?.charAt(node.column - 1) === '|'
+  const written = lines[node.line + line - 1]
+  if (!isBlock || written === undefined || !written.endsWith(wanted)) return {}
+  return { line: node.line + line, column: written.length - wanted.length + column }
 }
 
 /** Nodes as plain data without prototypes; faults of the text and double keys are told. */

@@ -4,6 +4,7 @@ import type { JsonValue } from '../../formats/json.ts'
 import { SelectError, type ExpandOutput, type GatherOutput, type Select } from '../adapter.ts'
 import { memberText, textOf, writeDocument, type DocumentFormat, type Members } from './documents.ts'
 import { documentOf } from './select.ts'
+import type { CompiledTemplate } from './template-engine.ts'
 
 /** The members of a document. @throws SelectError when the bytes are no JSON object. */
 function membersOf(bytes: Uint8Array): Members {
@@ -31,6 +32,21 @@ export function membersCombined(format: DocumentFormat, names: readonly string[]
       if (bytes) members.set(name, memberText(name, bytes))
     }
     return writeDocument(format, members)
+  }
+}
+
+/** Several values in the text of a template; those that are absent are missing there, too. */
+export function templateRendered(
+  template: CompiledTemplate,
+  names: readonly string[],
+): GatherOutput['combine'] {
+  return (values) => {
+    const byName = new Map<string, Uint8Array>()
+    for (const [index, name] of names.entries()) {
+      const bytes = values[index]
+      if (bytes) byName.set(name, bytes)
+    }
+    return template.render(byName)
   }
 }
 

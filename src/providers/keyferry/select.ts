@@ -1,7 +1,7 @@
 /** Owns the step from a fetched value to the wanted bytes: property, JMESPath, decoding, encoding. Pure. */
 import { isUtf8 } from 'node:buffer'
 import { compileJmesPath, JmesPathError, type JmesPath } from '../../formats/jmespath.ts'
-import { JsonError, parseJson } from '../../formats/json-parse.ts'
+import { JsonError, parseJson, type JsonLimits } from '../../formats/json-parse.ts'
 import type { JsonValue } from '../../formats/json.ts'
 import { SelectError, type Select } from '../adapter.ts'
 import { textOf } from './documents.ts'
@@ -51,9 +51,9 @@ function finder({ property, jmesPath }: Selection): Select | undefined {
 }
 
 /** @throws SelectError when the bytes are no JSON. */
-export function documentOf(bytes: Uint8Array): JsonValue {
+export function documentOf(bytes: Uint8Array, limits?: JsonLimits): JsonValue {
   try {
-    return parseJson(bytes)
+    return parseJson(bytes, limits)
   } catch (error) {
     if (!(error instanceof JsonError)) throw error
     throw new SelectError({

@@ -57,7 +57,7 @@ function plan(
   more: Record<string, string> = {},
   options: Partial<KeyferryOptions> = {},
 ): Plan {
-  return keyferryDialect({ stores: STORES, inline: 'deny', ...options }).plan({
+  return keyferryDialect({ stores: STORES, inline: 'deny', maxFileBytes: 1024 * 1024, ...options }).plan({
     pod: { name: 'web-0', namespace: 'shop', uid: 'u-1', serviceAccount: 'web' },
     parameters: new Map(Object.entries({ ...(files !== undefined && { files }), ...more })),
     nodePublishKeys: new Set(),
@@ -188,9 +188,9 @@ describe('faults of files', () => {
       32,
     ],
     [
-      '- {path: a, store: db, key: k, template: x}',
+      '- {path: a, store: db, key: k, templates: x}',
       'KEYFERRY_FILES',
-      'files[0].template is not a known key',
+      'files[0].templates is not a known key',
       1,
       32,
     ],
@@ -372,7 +372,11 @@ describe('who may use a store', () => {
     const rules = [rule({ namespaces: ['a*'], serviceAccounts: ['b'], keys: ['a/*'] })]
     fc.assert(
       fc.property(letters, letters, letters, (namespace, serviceAccount, key) => {
-        const dialect = keyferryDialect({ stores: [store('s', { allow: rules })], inline: 'deny' })
+        const dialect = keyferryDialect({
+          stores: [store('s', { allow: rules })],
+          inline: 'deny',
+          maxFileBytes: 1024,
+        })
         const asked = (): Plan =>
           dialect.plan({
             pod: { name: 'p', namespace, uid: 'u', serviceAccount },

@@ -146,6 +146,31 @@ describe('a volume of two stores', () => {
     })
   })
 
+  it('holds templates of values of both, and a document of the node as JSON', async () => {
+    const { result, files } = await mount(`
+- path: db/url
+  mode: 0400
+  template: postgres://{{ user }}:{{ password | url }}@db/shop
+  refs:
+    - { name: user, store: central, key: shop.db, property: user }
+    - { name: password, store: documents, key: shop/db.yaml, property: password }
+- path: app.json
+  escape: json
+  template: '{"port":{{ db.port }},"tls":{{ db["tls.crt"] }},"old":{{ gone | default: "none" }}}'
+  refs:
+    - { name: db, store: central, key: shop.db }
+    - { name: gone, store: central, key: shop.gone, optional: true }
+- { path: document, store: documents, key: shop/db.yaml, template: 'P={{ value.password | shell }}' }
+- { path: gone, store: central, key: shop.gone, optional: true, template: 'x{{ value }}' }
+`)
+    expect(result).toMatchObject({ code: 'OK' })
+    expect(files).toEqual({
+      'db/url': '400 postgres://app:correct%20horse@db/shop',
+      'app.json': '644 {"port":5432,"tls":"PEM","old":"none"}',
+      document: "644 P='correct horse'",
+    })
+  })
+
   it('T27 is recorded object by object, under the names of its stores', async () => {
     await mount(`
 - path: app.json
@@ -211,6 +236,21 @@ describe('a volume that is refused', () => {
       '[{path: a, format: json, refs: [{name: n, store: central, key: shop.gone}]}]',
       'NotFound',
       'object "central/shop.gone" (a)',
+    ],
+    [
+      "[{path: a, store: central, key: shop.db, template: 'u={{ value.pasword }}'}]",
+      'DataLoss',
+      'KEYFERRY_TEMPLATE_NAME: object "a": template line 1: "value.pasword" is not there',
+    ],
+    [
+      "[{path: a, store: central, key: shop.db, template: '{{ vaule }}'}]",
+      'InvalidArgument',
+      'files[0].template line 1: "vaule" is not the name of a value (file "a") (line 1 of files)',
+    ],
+    [
+      "[{path: a, store: central, key: shop.token, template: '{{ value.x }}'}]",
+      'DataLoss',
+      'KEYFERRY_NOT_JSON: object "a": template line 1: "value"',
     ],
     ['[{path: ../a, store: central, key: shop.token}]', 'InvalidArgument', 'INVALID_PATH'],
   ])('%s is %s and names the object, never a value', async (files, code, text) => {
@@ -292,8 +332,14 @@ describe('the example', () => {
     expect(files).toEqual({
       'db/password': '400 correct horse',
       'app.env': "644 DB_USER=app\nDB_PASSWORD='correct horse'\n",
+      'db/url': '400 postgres://app:correct%20horse@db.shop.svc:5432/shop?sslmode=verify-full',
+      'config.json': expect.stringMatching(/^644 \{/),
       'tls/tls.crt': '644 CERT',
       'tls/tls.key': '644 KEY',
+    })
+    expect(JSON.parse(files['config.json']?.slice('644 '.length) ?? '')).toEqual({
+      database: { user: 'app', password: 'correct horse' },
+      basicAuth: Buffer.from('app:correct horse').toString('base64'),
     })
   })
 })
