@@ -30,6 +30,8 @@ beforeEach(async () => {
 afterEach(() => here.close())
 
 interface Process extends Pick<ProviderProcess, 'policy'> {
+  /** Reads the configuration again, with these changes. */
+  reload(changes: Readonly<Record<string, unknown>>): Promise<void>
   stop(): Promise<void>
 }
 
@@ -38,15 +40,18 @@ async function started(
   changes: Readonly<Record<string, unknown>> = {},
   options: Partial<Parameters<typeof createProviderProcess>[0]> = {},
 ): Promise<Process> {
-  const file = here.config({
-    policy: { onRevoked: 'remove' },
-    cache: { freshFor: 0 },
-    stores: { documents: STORE },
-    node: { stateDir: join(here.directory, 'state') },
-    ...changes,
-  })
+  const loaded = (some: Readonly<Record<string, unknown>>) =>
+    loadConfig(
+      here.config({
+        policy: { onRevoked: 'remove' },
+        cache: { freshFor: 0 },
+        stores: { documents: STORE },
+        node: { stateDir: join(here.directory, 'state') },
+        ...some,
+      }),
+    )
   const provider = await createProviderProcess({
-    loaded: await loadConfig(file),
+    loaded: await loaded(changes),
     log: silentLogger,
     audit: silentAudit,
     meter: silentMeter,
@@ -65,7 +70,8 @@ async function started(
     await provider.close()
   }
   here.afterwards(stop)
-  return { policy: provider.policy, stop }
+  const reload = async (some: Readonly<Record<string, unknown>>) => provider.apply(await loaded(some))
+  return { policy: provider.policy, reload, stop }
 }
 
 const pod = (name: string, parameters: Record<string, string> = {}): VolumeRequest => ({
@@ -198,18 +204,22 @@ describe.each(['1.6', '1.5'] as const)('sops B5 driver %s', (profile) => {
     await after.stop()
   })
 
-  it('a rule that the operator withdraws takes the files of its store away', async () => {
-    const before = await started()
+  it('a rule that the operator withdraws takes the files of its store away, without a restart', async () => {
+    const provider = await started({ policy: {} })
     const { node, seen } = await running()
-    await before.stop()
     const narrow = { ...STORE, allow: [{ namespaces: ['shop'], keys: ['shop/b.yaml'] }] }
-    const narrower = await started({ stores: { documents: narrow } })
+    await provider.reload({ policy: {}, stores: { documents: narrow } })
+    await node.tick()
+    expect(seen()).toEqual({ user: 'app', password: 'secret' })
+    await provider.reload({ stores: { documents: narrow } })
     await node.tick()
     expect(seen()).toEqual({ password: 'secret' })
-    await narrower.stop()
-    await started({ stores: { documents: { ...STORE, allow: [{ namespaces: ['bank'] }] } } })
+    await provider.reload({ stores: { documents: { ...STORE, allow: [{ namespaces: ['bank'] }] } } })
     await node.tick()
     expect(seen()).toEqual({ '.revoked': '' })
+    await provider.reload({})
+    await node.tick()
+    expect(seen()).toEqual({ user: 'app', password: 'secret' })
   })
 
   it('the class may ask to keep its files; a node says keep by default', async () => {

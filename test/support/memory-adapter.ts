@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import {
   BackendError,
+  ON_REVOKED,
   PlanError,
   type Adapter,
   type ErrorKind,
@@ -41,7 +42,7 @@ export interface MemoryStore {
 /**
  * Dialect `memory`: each line of `objects` is `path=key`, with optional `?` after the key (optional),
  * `!` (node identity) or `*` (expand into the path). `address` is an address that the class gives; nothing is
- * called there. `duplicates` set to `last-wins` does what it says.
+ * called there. `duplicates` set to `last-wins` does what it says, and so does `onRevoked`.
  */
 export function memoryStore(initial: Readonly<Record<string, Held>> = {}, maxBatch?: number): MemoryStore {
   const held = new Map(Object.entries(initial))
@@ -158,5 +159,10 @@ function plan(request: PlanRequest): Plan {
         : { kind: 'file' as const, path, ...base }
     })
   const lastWins = request.parameters.get('duplicates') === 'last-wins'
-  return { outputs, ...(lastWins && { duplicates: 'last-wins' as const }) }
+  const onRevoked = ON_REVOKED.find((known) => known === request.parameters.get('onRevoked'))
+  return {
+    outputs,
+    ...(lastWins && { duplicates: 'last-wins' as const }),
+    ...(onRevoked && { onRevoked }),
+  }
 }
