@@ -11,6 +11,7 @@ import type * as v from 'valibot'
 import type { SPEC_FIELDS } from '../src/commands/spc-files.ts'
 import { ConfigSchema } from '../src/config.ts'
 import { createHttpClient } from '../src/net/client.ts'
+import { ON_REVOKED } from '../src/providers/adapter.ts'
 import { keyferryDialect } from '../src/providers/keyferry/dialect.ts'
 import { Files, InlineStores } from '../src/providers/keyferry/language.ts'
 import { BUILT_IN, createRegistry } from '../src/providers/registry.ts'
@@ -91,7 +92,10 @@ export async function publishedSchemas(): Promise<ReadonlyMap<string, JsonSchema
       stores.set(kind, storeOf(kind, (await registry.backend(kind)).storeSchema))
     const dialects = new Map<string, readonly string[]>()
     for (const name of registry.providers) dialects.set(name, (await registry.dialect(name)).parameters ?? [])
-    dialects.set('keyferry', keyferryDialect({ stores: [], inline: 'deny', maxFileBytes: 0 }).parameters ?? [])
+    dialects.set(
+      'keyferry',
+      keyferryDialect({ stores: [], inline: 'deny', maxFileBytes: 0 }).parameters ?? [],
+    )
     return new Map([
       ['keyferry-config.schema.json', configSchema(settings, stores)],
       ['secretproviderclass.schema.json', classSchema(dialects)],
@@ -168,6 +172,7 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
   expand: EXPANSIONS,
   keyIdentity: KEY_IDENTITIES,
   allowCleartext: ['true', 'false'],
+  onRevoked: ON_REVOKED,
 }
 const OURS: Readonly<Record<string, JsonSchema>> = {
   keyferry: { required: ['files'], additionalProperties: false },
@@ -183,7 +188,7 @@ function parametersOf(dialect: string, names: readonly string[]): JsonSchema {
   const meanings = dialect === 'keyferry' ? KEYFERRY_PARAMETERS : tableOf(`${page}.md`, 'Parameters')
   const properties = names.map((name) => {
     const meaning = meanings.get(name) ?? meanings.get(name.replace(/^(?:bao|openbao)(?=[A-Z])/, 'vault'))
-    const words = dialect === 'sops' ? WORDS[name] : undefined
+    const words = OURS[dialect] ? WORDS[name] : undefined
     return [
       name,
       { ...TEXT, ...(words && { enum: words }), ...(meaning !== undefined && { description: meaning }) },
@@ -202,6 +207,10 @@ const KEYFERRY_PARAMETERS: Meanings = new Map([
   [
     'stores',
     'YAML mapping of stores of this class, where policy permits that. Its schema is keyferry-stores.schema.json.',
+  ],
+  [
+    'onRevoked',
+    "What becomes of the files of running pods when their objects are deleted or denied. Default: the node's policy.onRevoked.",
   ],
 ])
 
