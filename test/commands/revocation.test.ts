@@ -239,6 +239,27 @@ describe.each(['1.6', '1.5'] as const)('sops B5 driver %s', (profile) => {
   })
 })
 
+it('sops B5 a template goes with any object that it needs, and stays without an optional one', async () => {
+  await started()
+  const node = await here.node({ rotation: 1000, mounts: 'emulated' })
+  const template = (path: string, optional: string): string => `
+- path: ${path}
+  template: '{{ user | default: "nobody" }}:{{ password }}'
+  refs:
+    - { name: user, store: documents, key: shop/a.yaml, property: user, optional: ${optional} }
+    - { name: password, store: documents, key: shop/b.yaml, property: password }
+`
+  const files = `${FILES}${template('needed', 'false')}${template('wanted', 'true')}`
+  const { target, code, message } = await node.publish(pod('web-0', { files }))
+  expect({ code, message }).toEqual({ code: 'OK', message: '' })
+  const seen = () =>
+    Object.fromEntries([...node.files(target)].map(([path, { contents }]) => [path, contents.toString()]))
+  expect(seen()).toMatchObject({ needed: 'app:secret', wanted: 'app:secret' })
+  revokeUser()
+  await node.tick()
+  expect(seen()).toEqual({ password: 'secret', wanted: 'nobody:secret' })
+})
+
 it('driver 3.1 with driver 1.5 a volume that is mounted anew fails with the true error, known as it is', async () => {
   await started()
   const node = await here.node({ profile: '1.5', rotation: 1000, mounts: 'emulated' })
