@@ -10,6 +10,7 @@ import { MountFailure } from '../../src/mount/errors.ts'
 import type { LogFields, Logger } from '../../src/telemetry/log.ts'
 import { createMeter, type ReadableMeter } from '../../src/telemetry/metrics.ts'
 import { memory, MEMORY_MODULE } from '../support/memory-module.ts'
+import { listeningPorts } from '../support/serve-process.ts'
 import { sopsNode } from '../support/sops-node.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'keyferry-reload-'))
@@ -475,6 +476,8 @@ describe('keyferry serve', () => {
       expect(told).toMatch(/config\.yaml:\d+:\d+: /)
       expect(await mount()).toBe('OK')
       expect(await server.metric('keyferry_config_not_in_force')).toBe(1)
+      const [port] = listeningPorts(server.pid)
+      expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(200)
       expect(await server.metrics()).toContain('keyferry_config_reloads_total{outcome="failed"} 1')
 
       volume.put(text({ stores: {} }))
