@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { aws } from './aws.ts'
 import { azure } from './azure.ts'
+import { fairness } from './fairness.ts'
 import { gcp } from './gcp.ts'
 import { hostile } from './hostile.ts'
 import { latency } from './latency.ts'
@@ -30,6 +31,7 @@ const SCENARIOS: readonly Scenario[] = [
   azure,
   gcp,
   vault,
+  fairness,
   peak,
   hostile,
   memory,
