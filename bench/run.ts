@@ -12,6 +12,7 @@ import { azure } from './azure.ts'
 import { fairness } from './fairness.ts'
 import { gcp } from './gcp.ts'
 import { hostile } from './hostile.ts'
+import { keyferry } from './keyferry.ts'
 import { latency } from './latency.ts'
 import { memory } from './memory.ts'
 import { peak } from './peak.ts'
@@ -32,6 +33,7 @@ const SCENARIOS: readonly Scenario[] = [
   azure,
   gcp,
   vault,
+  keyferry,
   fairness,
   outage,
   peak,
