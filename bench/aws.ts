@@ -8,7 +8,7 @@ const ROLE = 'arn:aws:iam::111122223333:role/bench'
 const REGION = 'eu-central-1'
 const AUDIENCE = 'sts.amazonaws.com'
 
-const vendor: Vendor = {
+export const awsVendor: Vendor = {
   dialect: 'aws',
   name: 'AWS 3.1.1',
   own: {
@@ -63,4 +63,4 @@ const vendor: Vendor = {
   },
 }
 
-export const aws = vendorScenario(vendor)
+export const aws = vendorScenario(awsVendor)

@@ -9,11 +9,14 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { aws } from './aws.ts'
 import { azure } from './azure.ts'
+import { fairness } from './fairness.ts'
 import { gcp } from './gcp.ts'
 import { hostile } from './hostile.ts'
+import { keyferry } from './keyferry.ts'
 import { latency } from './latency.ts'
 import { memory } from './memory.ts'
 import { peak } from './peak.ts'
+import { outage } from './outage.ts'
 import type { Row, Scenario } from './scenario.ts'
 import { start } from './start.ts'
 import { machine, type Machine } from './support/machine.ts'
@@ -30,6 +33,9 @@ const SCENARIOS: readonly Scenario[] = [
   azure,
   gcp,
   vault,
+  keyferry,
+  fairness,
+  outage,
   peak,
   hostile,
   memory,
@@ -41,6 +47,7 @@ Measures the shipped bundle with the shipped flags and prints each figure beside
 
   --only NAME    one scenario; may be repeated
   --json FILE    write the figures as JSON too
+  --plots DIR    where pictures go; default bench/plots
   --quick        few repetitions: shows that it works, its figures judge nothing
   --help         this text
 
@@ -71,6 +78,7 @@ interface Flags {
   readonly only: readonly string[]
   readonly json: string | undefined
   readonly quick: boolean
+  readonly plots: string
 }
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
@@ -83,6 +91,7 @@ function flags(): Flags | undefined {
         only: { type: 'string', multiple: true, default: [] },
         json: { type: 'string' },
         quick: { type: 'boolean', default: false },
+        plots: { type: 'string', default: join(import.meta.dirname, 'plots') },
         help: { type: 'boolean', default: false },
       },
     })
@@ -92,7 +101,7 @@ function flags(): Flags | undefined {
     }
     const unknown = values.only.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name))
     if (unknown.length > 0) throw new Error(`there is no scenario ${unknown.join(', ')}`)
-    return { only: values.only, json: values.json, quick: values.quick }
+    return { only: values.only, json: values.json, quick: values.quick, plots: values.plots }
   } catch (error) {
     progress(`bench: ${error instanceof Error ? error.message : String(error)} (see --help)`)
     process.exitCode = 2
@@ -100,11 +109,11 @@ function flags(): Flags | undefined {
   }
 }
 
-async function outcomeOf(scenario: Scenario, quick: boolean): Promise<Outcome> {
+async function outcomeOf(scenario: Scenario, { quick, plots }: Flags): Promise<Outcome> {
   const { name, title } = scenario
   const directory = await mkdtemp(join(tmpdir(), 'keyferry-bench-'))
   try {
-    return { name, title, rows: await scenario.run({ quick, progress, directory }) }
+    return { name, title, rows: await scenario.run({ quick, progress, directory, plots }) }
   } catch (error) {
     return { name, title, rows: [], failed: error instanceof Error ? error.message : String(error) }
   } finally {
@@ -127,7 +136,8 @@ function lastLine(outcomes: readonly Outcome[], quick: boolean): string {
   return parts.join(' ')
 }
 
-async function main({ only, json, quick }: Flags): Promise<void> {
+async function main(given: Flags): Promise<void> {
+  const { only, json, quick } = given
   const before = machine()
   say(
     `${before.processor}, ${before.cores} cores, ${before.memoryGiB} GiB, ${before.kernel}, Node ${before.node}, load before ${before.load.join(' ')}`,
@@ -135,7 +145,7 @@ async function main({ only, json, quick }: Flags): Promise<void> {
   const chosen = SCENARIOS.filter((scenario) => only.length === 0 || only.includes(scenario.name))
   const outcomes: Outcome[] = []
   for (const scenario of chosen) {
-    const outcome = await outcomeOf(scenario, quick)
+    const outcome = await outcomeOf(scenario, given)
     outcomes.push(outcome)
     say(`\n${outcome.title}  (--only ${outcome.name})`)
     say(outcome.failed === undefined ? table(outcome.rows) : `  COULD NOT RUN: ${outcome.failed}`)
@@ -149,5 +159,5 @@ async function main({ only, json, quick }: Flags): Promise<void> {
   if (outcomes.some((outcome) => outcome.failed !== undefined)) process.exitCode = 1
 }
 
-const given = flags()
-if (given) await main(given)
+const chosenFlags = flags()
+if (chosenFlags) await main(chosenFlags)

@@ -36,6 +36,8 @@ export interface BenchContext {
   readonly progress: (text: string) => void
   /** A directory for this scenario, removed afterwards. */
   readonly directory: string
+  /** A directory for pictures, which stay. */
+  readonly plots: string
 }
 
 export interface Scenario {

@@ -4,7 +4,7 @@ import { delay } from './support/server.ts'
 import { mountRequest } from './support/sops.ts'
 import { vendorScenario, type SeenCall, type Vendor } from './vendor.ts'
 
-const vendor: Vendor = {
+export const vaultVendor: Vendor = {
   dialect: 'vault',
   name: 'Vault 1.7.4',
   own: {
@@ -55,4 +55,4 @@ const vendor: Vendor = {
   },
 }
 
-export const vault = vendorScenario(vendor)
+export const vault = vendorScenario(vaultVendor)
