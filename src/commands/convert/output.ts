@@ -1,5 +1,5 @@
 /** Owns how converted classes and their stores are written: YAML for `kubectl` and `keyferry lint -`, or JSON. */
-import { Document, isMap, isScalar, Scalar, stringify, visit } from 'yaml'
+import { Document, isMap, isScalar, stringify, visit } from 'yaml'
 import { printable } from '../lint/findings.ts'
 import type { ConvertedClass, Entry } from './entries.ts'
 import { noteAdvice, type Note } from './notes.ts'
@@ -14,7 +14,13 @@ export interface Conversion {
   readonly inline: boolean
 }
 
-const YAML = { lineWidth: 0, blockQuote: 'literal', flowCollectionPadding: false } as const
+/** Settings that stores share are written out, each time. */
+const YAML = {
+  lineWidth: 0,
+  blockQuote: 'literal',
+  flowCollectionPadding: false,
+  aliasDuplicateObjects: false,
+} as const
 
 /** The stream: each class with its list in its head, then the ConfigMap with the stores. */
 export function yamlStream(conversion: Conversion): string {
@@ -64,16 +70,9 @@ function classObject(one: ConvertedClass, inline: boolean) {
   }
 }
 
-/** Entries as a YAML list. Every scalar of it is read as text, so nothing needs quotes but what YAML itself wants. */
+/** Entries as a YAML list. Every scalar of it is read as text, so that nothing but the grammar asks for quotes. */
 function filesText(entries: readonly Entry[]): string {
-  const document = new Document(entries)
-  visit(document, {
-    Scalar(_key, node) {
-      // `mode: 0400` is what people write.
-      if (typeof node.value === 'string' && /^0[0-7]{3}$/.test(node.value)) node.type = Scalar.PLAIN
-    },
-  })
-  return document.toString(YAML)
+  return stringify(entries, { ...YAML, schema: 'failsafe' })
 }
 
 /** The entries of the configuration that this run asks for. */
@@ -89,7 +88,7 @@ const CONFIG_MAP_HEAD = [
 ]
 
 function configMapObject(conversion: Conversion) {
-  const document = new Document(configuration(conversion))
+  const document = new Document(configuration(conversion), YAML)
   const sources = new Map(conversion.stores.map((store) => [store.name, store.sources]))
   const stores: unknown = document.get('stores')
   for (const { key } of isMap(stores) ? stores.items : []) {
@@ -146,7 +145,7 @@ function noteLines(notes: readonly Note[]): readonly string[] {
 }
 
 function documentText(object: unknown, head: readonly string[]): string {
-  const document = new Document(object)
+  const document = new Document(object, YAML)
   document.commentBefore = comment(head)
   return document.toString(YAML)
 }

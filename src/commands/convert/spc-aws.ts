@@ -99,7 +99,7 @@ function takenOf({ descriptor, type }: CheckedObject, field: Field): Omit<Taken,
   if (failoverObject.objectName + failoverObject.objectVersion + failoverObject.objectVersionLabel !== '')
     field.note(
       'lost',
-      'failoverObject: an object has the same name and version in both regions',
+      'its failoverObject is not carried over: an object has one name and version in both regions',
       'Give the replica the same name',
     )
   if (type === 'ssmparameter') {

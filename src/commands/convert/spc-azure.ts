@@ -47,7 +47,7 @@ export function convertAzure(reading: SpcReading): SpcResult {
     }
     const handle = book.shared(`azure-key-vault-${vault}`, definition, source)
     stores.add(handle)
-    return entriesOf(object, { ...taken, store: handle.name }, objectsField)
+    return entriesOf(object, { store: handle.name, ...taken }, objectsField)
   })
   return { entries, stores }
 }
@@ -80,12 +80,12 @@ function signIn(common: Omit<AzureStore, 'vault'>, given: Field): Omit<AzureStor
   return common
 }
 
-type Taken = Omit<FileEntry, 'path' | 'store'>
+type Wanted = Omit<FileEntry, 'path' | 'store'>
 
 function takenOf(
   { type, name, version, history, pfx, split, path, optional, mode }: CheckedObject,
   field: Field,
-): Taken | undefined {
+): Wanted | undefined {
   const lost = (message: string): undefined =>
     field.note('lost', `object "${name}" (${path.slice(0, 100)}): ${message}`, OWN_CLASS)
   if (type !== 'secret') return lost('keys and certificates cannot be named in a class of provider keyferry')
@@ -101,11 +101,7 @@ function takenOf(
   }
 }
 
-function entriesOf(
-  object: CheckedObject,
-  taken: Taken & { readonly store: string },
-  field: Field,
-): readonly Entry[] {
+function entriesOf(object: CheckedObject, taken: Omit<FileEntry, 'path'>, field: Field): readonly Entry[] {
   const { path, encoding, jmesPath, name } = object
   const own: Entry = { path, ...taken, ...(encoding !== undefined && { decode: encoding }) }
   if (encoding !== undefined && jmesPath.length > 0) {
@@ -119,10 +115,7 @@ function entriesOf(
   return [own, ...jmesPath.map((entry) => fieldEntry(entry, taken))]
 }
 
-function fieldEntry(
-  { path, objectAlias, filePermission }: JmesEntry,
-  taken: Taken & { readonly store: string },
-): Entry {
+function fieldEntry({ path, objectAlias, filePermission }: JmesEntry, taken: Omit<FileEntry, 'path'>): Entry {
   const mode = /^[0-7]{1,4}$/.test(filePermission)
     ? { mode: modeText(Number.parseInt(filePermission, 8) & 0o777) }
     : {}

@@ -72,13 +72,13 @@ function entriesOf({ fields, file, mode }: GoogleEntry, taken: Taken, field: Fie
     )
   if (fields.extractAll) {
     const { key, ...rest } = base
-    field.note('changed', 'extractAll reads JSON only, not YAML', 'Store the payload as JSON')
+    field.note('changed', 'all members are taken of JSON only, not of YAML', 'Store the payload as JSON')
     return [{ ...rest, expand: { key, ...(file !== '' && { into: file }) } }, ...picked]
   }
   if (fields.extractYAMLKey !== '') {
     field.note(
       'lost',
-      'extractYAMLKey: payloads are read as JSON only',
+      'a key of a YAML payload cannot be chosen: payloads are read as JSON only',
       'Store the payload as JSON, or keep this class beside the new one',
     )
     return picked
