@@ -158,7 +158,7 @@ function createRun(registry: Registry): Run {
         if (target?.handle.allowed.size === 0)
           root.note(
             'changed',
-            'no class of this run uses the store, so it is not written',
+            'no class that is written uses the store, so neither is the store',
             'Convert it together with the ExternalSecrets that use it',
           )
     },

@@ -144,7 +144,7 @@ describe('a class of AWS', () => {
   })
   afterAll(() => aws.stop())
 
-  it('gives the same files: aliases, translated names, modes, fields, labels, versions, base64, duplicates', async () => {
+  it('gives the same files: aliases, translated names, modes, fields, labels, versions, base64', async () => {
     const { vendor, converted, notes } = await both(
       spc(
         'aws',

@@ -66,6 +66,7 @@ function yamlDocuments(text: string): readonly YamlText[] {
 }
 
 function objectsOf(node: YamlNode, origin: () => Origin): readonly SourceObject[] {
+  if (node.kind !== 'map') return []
   const list = new Field(node, '', origin())
   const items = list.get('items')
   if (items?.node.kind === 'list' && list.get('kind')?.text()?.endsWith('List'))
@@ -74,11 +75,13 @@ function objectsOf(node: YamlNode, origin: () => Origin): readonly SourceObject[
 }
 
 function objectOf(node: YamlNode, origin: Origin): readonly SourceObject[] {
+  if (node.kind !== 'map') return []
   const root = new Field(node, '', origin)
   const apiVersion = plainText(root.get('apiVersion'))
   const kind = plainText(root.get('kind'))
   if (apiVersion === undefined || kind === undefined) return []
-  const metadata = root.get('metadata')
+  const found = root.get('metadata')
+  const metadata = found?.node.kind === 'map' ? found : undefined
   const name = plainText(metadata?.get('name')) ?? ''
   const namespace = plainText(metadata?.get('namespace'))
   origin.object = `${kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`.slice(0, 300)

@@ -49,6 +49,7 @@ export function convertExternalSecret(
     used: new Set(),
     defaultStore: spec.get('secretStoreRef'),
   }
+  reading.defaultStore?.ignore()
   refreshNotes(spec)
   const target = spec.get('target')
   targetNotes(target)

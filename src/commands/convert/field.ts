@@ -41,8 +41,9 @@ export class Field {
     return { line: this.node.line + this.origin.lineOffset, column: this.node.column }
   }
 
-  /** The member of a mapping; of one that stands there twice the last. */
+  /** The member of a mapping; of one that stands there twice the last. A note where it is no mapping. */
   get(name: string): Field | undefined {
+    if (this.node.kind !== 'map' && !this.origin.seen.has(this.node)) return this.#wrongType('a mapping')
     return this.#members().findLast(([key]) => key === name)?.[1]()
   }
 
