@@ -46,6 +46,8 @@ export interface SourceFile {
  * @throws UsageError
  */
 export async function convert(files: readonly string[], flags: ConvertFlags): Promise<boolean> {
+  if (files.length === 0 && process.stdin.isTTY)
+    throw new UsageError('name the files to convert, or pipe them in (see keyferry convert --help)')
   const sources: SourceFile[] = []
   for (const file of new Set(files.length === 0 ? [STDIN] : files))
     sources.push(

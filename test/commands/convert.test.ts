@@ -110,7 +110,7 @@ describe('the output', () => {
       .find(({ kind }) => kind === 'ConfigMap')
     expect(configMap?.['metadata']).toEqual(shipped?.['metadata'])
     expect(Object.keys(configMap?.['data'] ?? {})).toEqual(Object.keys(shipped?.['data'] ?? {}))
-    const { 'config.yaml': text = '' } = configMap?.['data'] as Record<string, string>
+    const { 'config.yaml': text = '' } = (configMap?.['data'] ?? {}) as Record<string, string>
     expect(parse(text)).toEqual({
       stores: {
         'shop-aws': {

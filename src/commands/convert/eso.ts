@@ -121,7 +121,7 @@ function targetNotes(target: Field | undefined): void {
   else
     deletion?.lost(
       'what becomes of files whose object is gone is not said here',
-      'Mark entries as optional, and see onRevoked in docs/operations.md',
+      'Mark the entries whose objects may be absent as optional',
     )
   for (const name of ['name', 'immutable', 'manifest'])
     target?.get(name)?.changed('no Kubernetes Secret is made', MOUNT)
