@@ -29,6 +29,9 @@ interface Report {
 
 const EXAMPLES = globSync('examples/eso/*.yaml', { cwd: ROOT }).sort()
 
+/** Converted once for all that look at it. */
+const converted = keyferry(['convert', ...EXAMPLES])
+
 /** A SecretStore and an ExternalSecret of namespace `shop`. */
 const SMALL = `
 apiVersion: external-secrets.io/v1
@@ -47,26 +50,27 @@ spec:
 describe('examples/eso', () => {
   it('keyferry convert examples/eso/*.yaml | keyferry lint - finds no fault', () => {
     expect(EXAMPLES.length).toBeGreaterThanOrEqual(4)
-    const made = keyferry(['convert', ...EXAMPLES])
-    expect(made.status).toBe(0)
-    const { status, stdout, stderr } = keyferry(['lint', '--json', '-'], made.stdout)
+    expect(converted.status).toBe(0)
+    const { status, stdout, stderr } = keyferry(['lint', '--json', '-'], converted.stdout)
     expect(stderr).toBe('')
     expect(JSON.parse(stdout)).toMatchObject({ counts: { faults: 0, warnings: 0 } })
-    const classes = parseAllDocuments(made.stdout).filter((one) => one.get('kind') === 'SecretProviderClass')
+    const classes = parseAllDocuments(converted.stdout).filter(
+      (one) => one.get('kind') === 'SecretProviderClass',
+    )
     expect(JSON.parse(stdout)).toMatchObject({ counts: { classes: classes.length } })
     expect(classes.length).toBeGreaterThanOrEqual(6)
     expect(status).toBe(0)
   })
 
   it('what the rules of the stores do not name is denied by the same lint', () => {
-    const made = keyferry(['convert', ...EXAMPLES]).stdout.replaceAll('key: shop/token', 'key: shop/other')
+    const made = converted.stdout.replaceAll('key: shop/token', 'key: shop/other')
     const { status, stdout } = keyferry(['lint', '-'], made)
     expect(stdout).toContain('KEYFERRY_KEY_DENIED')
     expect(status).toBe(1)
   })
 
   it('tells of every line that is left behind, with file, line, field and remedy, and prints no value', () => {
-    const { stdout, stderr } = keyferry(['convert', ...EXAMPLES])
+    const { stdout, stderr } = converted
     for (const field of [
       'spec.provider.aws.auth.secretRef',
       'spec.provider.fake',
@@ -92,7 +96,7 @@ describe('examples/eso', () => {
   })
 
   it('puts the list into the head of the class that it is about', () => {
-    const { stdout } = keyferry(['convert', ...EXAMPLES])
+    const { stdout } = converted
     const head = stdout.split('\n---\n').find((text) => text.includes('ExternalSecret legacy/everything'))
     expect(head).toMatch(/^# Converted by keyferry convert from ExternalSecret legacy\/everything \(examples/)
     expect(head).toContain('# - lost: spec.target.creationPolicy (line')

@@ -24,13 +24,17 @@ const YAML = {
 
 /** The stream: each class with its list in its head, then the ConfigMap with the stores. */
 export function yamlStream(conversion: Conversion): string {
+  const notesOf = Map.groupBy(conversion.notes, ({ object }) => object)
   const documents = conversion.classes.map((one) =>
-    documentText(classObject(one, conversion.inline), classHead(one, conversion)),
+    documentText(classObject(one, conversion.inline), classHead(one, conversion.inline, notesOf)),
   )
   if (conversion.classes.length > 0)
-    documents.push(documentText(configMapObject(conversion), CONFIG_MAP_HEAD))
+    documents.push(documentText(configMapObject(conversion, notesOf), CONFIG_MAP_HEAD))
   return documents.join('---\n')
 }
+
+/** Notes by the object that they are about. */
+type NotesOf = ReadonlyMap<string, readonly Note[]>
 
 /** The same as data, with the list. */
 export function jsonReport(files: readonly string[], conversion: Conversion): string {
@@ -87,18 +91,17 @@ const CONFIG_MAP_HEAD = [
   'the classes name, to their namespaces: everything else is denied.',
 ]
 
-function configMapObject(conversion: Conversion) {
+function configMapObject(conversion: Conversion, notesOf: NotesOf) {
   const document = new Document(configuration(conversion), YAML)
   const sources = new Map(conversion.stores.map((store) => [store.name, store.sources]))
   const stores: unknown = document.get('stores')
   for (const { key } of isMap(stores) ? stores.items : []) {
     if (!isScalar(key)) continue
     const from = sources.get(String(key.value)) ?? new Set<string>()
-    const notes = conversion.notes.filter(({ object }) => isStoreNote(object) && from.has(object))
     const named = [...from].slice(0, MAX_SOURCES).join(', ')
     key.commentBefore = comment([
       `From ${named}${from.size > MAX_SOURCES ? ', …' : ''}.`,
-      ...noteLines(notes),
+      ...noteLines(storeNotes(from, notesOf)),
     ])
   }
   visit(document, {
@@ -118,22 +121,25 @@ function configMapObject(conversion: Conversion) {
 /** How many source objects a store's comment names. */
 const MAX_SOURCES = 5
 
-function isStoreNote(object: string): boolean {
-  return object.startsWith('SecretStore ') || object.startsWith('ClusterSecretStore ')
+/** What is listed of the SecretStores that a store was made of; of other objects it stands with their classes. */
+function storeNotes(sources: ReadonlySet<string>, notesOf: NotesOf): readonly Note[] {
+  return [...sources]
+    .filter((object) => /^(?:Cluster)?SecretStore /.test(object))
+    .flatMap((object) => notesOf.get(object) ?? [])
 }
 
 function comment(lines: readonly string[]): string {
   return lines.map((line) => ` ${printable(line)}`).join('\n')
 }
 
-function classHead({ source, stores }: ConvertedClass, { notes, inline }: Conversion): readonly string[] {
+function classHead({ source, stores }: ConvertedClass, inline: boolean, notesOf: NotesOf): readonly string[] {
   const sources = new Set(inline ? [...stores].flatMap((store) => [...store.sources]) : [])
-  const own = notes.filter(
-    ({ object, file }) =>
-      (object === source.object && file === source.file) || (isStoreNote(object) && sources.has(object)),
-  )
+  const own = [
+    ...(notesOf.get(source.object) ?? []).filter(({ file }) => file === source.file),
+    ...storeNotes(sources, notesOf),
+  ]
   return [
-    printable(`Converted by keyferry convert from ${source.object} (${source.file}:${source.line}).`),
+    `Converted by keyferry convert from ${source.object} (${source.file}:${source.line}).`,
     ...(own.length === 0 ? [] : ['Not carried over as it was:', ...noteLines(own)]),
   ]
 }
