@@ -15,6 +15,7 @@ Try it on this machine, without a cluster:
   keyferry quickstart                      a store, a server, a pod's volume, in ten seconds
   keyferry mount -f spc.yaml --service-account web --identity my.agekey --target ./out
   keyferry lint spc.yaml                   every fault of a SecretProviderClass, before it is applied
+  keyferry convert external-secrets.yaml   what other tools were told, as classes and stores of Keyferry
   keyferry secret --help                   write encrypted documents
 
 Run it on a node:
@@ -59,6 +60,26 @@ const SCHEMA_HELP = `
 
   keyferry schema spc > spc.schema.json
   # yaml-language-server: $schema=./spc.schema.json       as the first line of a YAML file, for editors`
+
+const CONVERT_HELP = `
+Reads what other tools were told, and writes a SecretProviderClass of provider keyferry for each, and the stores that
+they need, as the ConfigMap of the nodes. Known are ExternalSecret, ClusterExternalSecret, SecretStore and
+ClusterSecretStore of External Secrets Operator, ExternalSecret of kubernetes-external-secrets, and
+SecretProviderClasses of aws, azure, gcp, vault, openbao and sops. Other objects are passed over.
+
+What cannot be carried over is listed on the standard error and in the head of the class, with the line, the reason
+and what to do: lost is what is missing until somebody acts, changed what works in another way. Values are never
+fetched, and no value of the input is printed.
+
+  keyferry convert examples/eso/*.yaml > keyferry.yaml          classes and stores, for you to read
+  keyferry convert examples/eso/*.yaml | keyferry lint -        and checked
+  kubectl get externalsecrets,secretstores,clustersecretstores -A -o yaml | keyferry convert
+  keyferry convert --strict -o out.yaml k8s/*.yaml              fails where something is lost
+  keyferry convert --inline-stores spc-aws.yaml                 stores in the class; needs policy.inlineStores: allow
+  keyferry convert --json k8s/*.yaml | jq .notCarried           the list as data
+
+Exit codes: 0 converted, with a list if need be; 1 nothing could be, or with --strict something is lost; 2 wrong use or
+a file that cannot be read.`
 
 const COMPLETION_HELP = `
   source <(keyferry completion bash)       in ~/.bashrc
@@ -145,6 +166,23 @@ async function program(): Promise<Command> {
     .action(async (name) => {
       const { schemaText } = await import('./commands/schema.ts')
       process.stdout.write(await schemaText(name))
+    })
+
+  root
+    .command('convert')
+    .description(
+      "turn ExternalSecrets and vendors' classes into classes of provider keyferry and their stores",
+    )
+    .argument('[file...]', 'YAML or JSON files; - or none is the standard input')
+    .option('-o, --output <file>', 'where to write; default the standard output')
+    .option('--namespace <name>', 'namespace of objects that name none')
+    .option('--inline-stores', 'write the stores into the classes, not into the configuration of the nodes')
+    .option('--strict', 'fail where something is lost')
+    .option('--json', 'print JSON: classes, configuration and the list')
+    .addHelpText('after', CONVERT_HELP)
+    .action(async (files, flags) => {
+      const { convert } = await import('./commands/convert.ts')
+      if (!(await convert(files, flags))) process.exitCode = FAILED
     })
 
   root

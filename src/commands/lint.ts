@@ -7,6 +7,9 @@ import { checkSpc, type CheckOptions } from './lint/check.ts'
 import { faultsOf, type Finding, type LintResult } from './lint/findings.ts'
 import { sarifLog } from './lint/sarif.ts'
 import { textReport } from './lint/text.ts'
+import { streamConfig, type CheckedSource, type StreamConfig } from './lint/stream-config.ts'
+import { ConfigError } from '../config.ts'
+import type { Registry } from '../providers/registry.ts'
 import { loadRegistry, providerNames } from './provider-process.ts'
 import { effectiveConfig } from './serve.ts'
 import { inspectSpcs, readText } from './spc-files.ts'
@@ -31,16 +34,23 @@ const STDIN_NAME = 'stdin'
  * @throws UsageError, ConfigError
  */
 export async function lint(files: readonly string[], flags: LintFlags): Promise<boolean> {
-  const loaded = await effectiveConfig(flags)
+  const sources = await sourcesOf(files)
+  const found = flags.config === undefined ? streamConfig(sources) : undefined
+  const loaded = found?.loaded ?? (await effectiveConfig(flags))
   const http = createHttpClient({ rules: { refused: [] } })
   try {
     const context = { log: silentLogger, http, env: process.env, meter: silentMeter }
     const registry = await loadRegistry(loaded, context, 'operator')
-    const result = await lintFiles([...new Set(files)], {
+    const configFaults =
+      found === undefined ? [] : [...found.findings, ...(await storeFaults(found, registry))]
+    const isSound = configFaults.every(({ severity }) => severity !== 'fault')
+    const result = await lintSources(sources, configFaults, {
       providers: providerNames(loaded, registry),
       dialect: (provider) => registry.dialect(provider),
       limits: { maxOutputs: loaded.config.limits.objects },
       pod: flags,
+      ...(!isSound && { unchecked: 'keyferry' }),
+      hasConfiguration: found !== undefined,
     })
     process.stdout.write(reportOf(result, flags))
     return faultsOf(result).length === 0
@@ -49,21 +59,50 @@ export async function lint(files: readonly string[], flags: LintFlags): Promise<
   }
 }
 
-/** @throws UsageError where a file cannot be read, or none of them has a class or a fault. */
-export async function lintFiles(files: readonly string[], options: CheckOptions): Promise<LintResult> {
+/** @throws UsageError where a file cannot be read */
+async function sourcesOf(files: readonly string[]): Promise<readonly CheckedSource[]> {
+  const sources: CheckedSource[] = []
+  for (const file of new Set(files))
+    sources.push(
+      file === STDIN
+        ? { file: STDIN_NAME, text: await textOf(process.stdin) }
+        : { file, text: await readText(file) },
+    )
+  return sources
+}
+
+/** What is wrong with the stores of a configuration in the stream, beyond its shape. */
+async function storeFaults({ finding }: StreamConfig, registry: Registry): Promise<readonly Finding[]> {
+  try {
+    await registry.dialect('keyferry')
+    return []
+  } catch (error) {
+    if (error instanceof ConfigError) return [finding(error)]
+    throw error
+  }
+}
+
+/** @throws UsageError where no source has a class, a configuration or a fault. */
+async function lintSources(
+  sources: readonly CheckedSource[],
+  configFindings: readonly Finding[],
+  options: CheckOptions & { readonly unchecked?: string; readonly hasConfiguration: boolean },
+): Promise<LintResult> {
   const findings: Finding[] = []
-  const names: string[] = []
   let classes = 0
-  for (const given of files) {
-    const file = given === STDIN ? STDIN_NAME : given
-    const found = inspectSpcs(file, given === STDIN ? await textOf(process.stdin) : await readText(file))
-    const ofFile: Finding[] = found.faults.map((fault) => ({ file, ...fault }))
-    for (const spc of found.classes) ofFile.push(...(await checkSpc(spc, options)))
-    names.push(file)
+  for (const { file, text } of sources) {
+    const found = inspectSpcs(file, text)
+    const ofFile: Finding[] = [
+      ...found.faults.map((fault) => ({ file, ...fault })),
+      ...configFindings.filter((one) => one.file === file),
+    ]
+    for (const spc of found.classes)
+      if (spc.provider !== options.unchecked) ofFile.push(...(await checkSpc(spc, options)))
     classes += found.count
     findings.push(...ofFile.sort((a, b) => a.line - b.line || a.column - b.column))
   }
-  if (classes === 0 && findings.length === 0)
+  const names = sources.map(({ file }) => file)
+  if (classes === 0 && findings.length === 0 && !options.hasConfiguration)
     throw new UsageError(
       `${names.join(', ')}: there is no SecretProviderClass (apiVersion secrets-store.csi.x-k8s.io/v1)`,
     )
