@@ -80,7 +80,7 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     dialect: Dialect,
   ): Promise<{ readonly plan: Plan; readonly marks: Marks }> {
     await options.verifyParameters?.(request, context)
-    const plan = planner(dialect, request, context.provider)
+    const plan = await planner(dialect, request, context.provider)
     const { marks, warnings } = await checkPolicy(options, plan, request, context)
     for (const warning of [...(plan.warnings ?? []), ...warnings]) warnOnce(warning, request, context)
     return { plan, marks }

@@ -1,4 +1,5 @@
 /** Owns the `gcp` dialect: the parameter language of Google's own provider, and our few additions (docs/gcp.md). */
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import type { Dialect, FileOutput, Output, Plan, PlanRequest, Problem, Source } from '../adapter.ts'
 import { PlanError } from '../adapter.ts'
 import { readEntries } from './entries.ts'
@@ -17,7 +18,8 @@ export const dialect: Dialect = {
     annotations: [SERVICE_ACCOUNT_ANNOTATION, DELEGATES_ANNOTATION],
     nodePublishSecret: true,
   },
-  plan,
+  plan: (request) => resultOf(planSteps(request)),
+  planSteps,
 }
 
 /** Whose credentials `auth` means. Empty leaves it to the backend: key.json where allowed, else the pod's own. */
@@ -27,9 +29,9 @@ const AUTH: ReadonlyMap<string, Pick<Source, 'identity'> & { readonly store: Gcp
   ['provider-adc', { identity: 'node', store: { auth: 'provider-adc' } }],
 ])
 
-function plan(request: PlanRequest): Plan {
+function* planSteps(request: PlanRequest): Steps<Plan> {
   const problems: Problem[] = []
-  const { entries, warnings } = readEntries(request.parameters.get('secrets'), problems)
+  const { entries, warnings } = yield* readEntries(request.parameters.get('secrets'), problems)
   const wanted = request.parameters.get('auth') ?? ''
   const auth = AUTH.get(wanted)
   if (auth === undefined)

@@ -1,4 +1,5 @@
 /** Owns the dialect `sops`: parameters of a SecretProviderClass into a plan (sops A1). Pure. */
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import {
   PlanError,
   type Dialect,
@@ -168,7 +169,7 @@ function misspelt(parameters: ReadonlyMap<string, string>): readonly string[] {
   })
 }
 
-function plan(request: PlanRequest): Plan {
+function* planSteps(request: PlanRequest): Steps<Plan> {
   const { parameters, pod } = request
   const reading: Reading = { parameters, problems: [] }
   const warnings = [...misspelt(parameters)]
@@ -182,7 +183,7 @@ function plan(request: PlanRequest): Plan {
     report(reading, 'sopsFormat', `it is required with a document inside the SPC: ${FORMATS.join(', ')}`)
   }
   const objectsText = parameters.get('objects')
-  const entries = objectsText === undefined ? undefined : parseObjects(objectsText, reading.problems)
+  const entries = objectsText === undefined ? undefined : yield* parseObjects(objectsText, reading.problems)
   let outputs: readonly Output[] = []
   if (source !== undefined) {
     const base: Omit<SopsRef, 'take'> = {
@@ -213,4 +214,9 @@ function plan(request: PlanRequest): Plan {
 }
 
 /** The parameter language of `provider: sops`. */
-export const sopsDialect: Dialect = { name: 'sops', needs: {}, plan }
+export const sopsDialect: Dialect = {
+  name: 'sops',
+  needs: {},
+  plan: (request) => resultOf(planSteps(request)),
+  planSteps,
+}
