@@ -113,16 +113,16 @@ async function beside(
 /** A's storm, which lasts as long as `during` takes. It has begun, all of it, before `during` does. */
 async function storming(bench: Bench, during: () => Promise<void>): Promise<void> {
   const job = await stormJob(bench)
-  let over = false
+  const over = new AbortController()
   const storm = (async () => {
-    while (!over) await bench.storm.run({ ...job, total: STORM * LASTING })
+    while (!over.signal.aborted) await bench.storm.run({ ...job, total: STORM * LASTING })
   })()
   try {
     const before = bench.store.calls.length
     while (bench.store.calls.length < before + STORM / 2) await sleep(5)
     await during()
   } finally {
-    over = true
+    over.abort()
     await storm
   }
 }

@@ -85,6 +85,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
   })
   // Without a file there is nothing to read, and nothing to die of either.
   process.on('SIGHUP', () => void watch?.look('now'))
+  // Before anybody is told that we run: who is told may end us at once.
+  const end = ended()
   const state = { ready: true }
   const admin = meter && (await openAdmin(config.admin.address, server, meter, state))
   warnAboutSwap(log, meter)
@@ -98,7 +100,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
     ...(admin && { adminPort: admin.port }),
   })
 
-  const signal = await ended()
+  const signal = await end
   watch?.close()
   state.ready = false
   log.info('draining', { signal, drainMs: config.limits.drain })

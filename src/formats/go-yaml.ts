@@ -16,7 +16,8 @@ import { formatGoFloat32, formatGoJsonFloat } from './go-numbers.ts'
 import { compareUtf8, JsonNumber } from './json.ts'
 import type { JsonValue } from './json.ts'
 import { effectivePairs } from './yaml-merge.ts'
-import { loadYaml, YamlError } from './yaml-nodes.ts'
+import { resultOf, type Steps } from './steps.ts'
+import { YamlError, yamlSteps } from './yaml-nodes.ts'
 import type { YamlLimits, YamlMap, YamlNode, YamlScalar } from './yaml-nodes.ts'
 import { resolveScalar, shortTag, YAML11_FALSE, YAML11_TRUE } from './yaml-scalars.ts'
 import type { GoYamlFlavour, ResolvedScalar } from './yaml-scalars.ts'
@@ -60,15 +61,21 @@ export interface GoYaml<T> {
 }
 
 /** Decodes the first document of `source`. Never throws on foreign input. */
-export function decodeGoYaml<T>(
+export function decodeGoYaml<T>(...given: Parameters<typeof decodeGoYamlSteps<T>>): GoYaml<T> {
+  return resultOf(decodeGoYamlSteps(...given))
+}
+
+/** {@link decodeGoYaml} in small steps, for texts of a SecretProviderClass (T17). */
+export function* decodeGoYamlSteps<T>(
   source: string | Uint8Array,
   flavour: GoYamlFlavour,
   decoder: GoDecoder<T>,
   limits?: YamlLimits,
-): GoYaml<T> {
+): Steps<GoYaml<T>> {
   const problems: YamlProblem[] = []
   try {
-    const root = loadYaml(source, limits)
+    const root = yield* yamlSteps(source, limits)
+    yield
     const value = root === undefined ? decoder.zero() : decodeNode(root, decoder, { flavour, problems })
     return { value, problems }
   } catch (error) {

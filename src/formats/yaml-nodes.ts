@@ -8,6 +8,7 @@
 import { isUtf8 } from 'node:buffer'
 import { Composer, LineCounter, Parser, Lexer, isAlias, isMap, isPair, isScalar, isSeq } from 'yaml'
 import type { Document, Node, ErrorCode } from 'yaml'
+import { resultOf, type Steps } from './steps.ts'
 
 export interface YamlLimits {
   /** Longest text in bytes of UTF-8. Default 1 MiB. */
@@ -107,11 +108,19 @@ const REASONS: Partial<Record<ErrorCode, string>> = {
  * @throws YamlError
  */
 export function loadYaml(source: string | Uint8Array, limits: YamlLimits = {}): YamlNode | undefined {
+  return resultOf(yamlSteps(source, limits))
+}
+
+/** {@link loadYaml} in small steps (T17). @throws YamlError */
+export function* yamlSteps(
+  source: string | Uint8Array,
+  limits: YamlLimits = {},
+): Steps<YamlNode | undefined> {
   const maxBytes = limits.maxBytes ?? MAX_BYTES
   const text = decode(source, maxBytes)
   const lines = new LineCounter()
   refuseControlCharacters(text)
-  const document = firstDocument(text, lines, limits)
+  const document = yield* firstDocument(text, lines, limits)
   if (document === undefined) return undefined
   return new Builder(lines, limits.maxDepth ?? MAX_DEPTH).build(document)
 }
@@ -171,7 +180,14 @@ function manyTokens(maxTokens: number, at: Place): YamlError {
   return new YamlError(`the document has more than ${maxTokens} tokens`, at)
 }
 
-function firstDocument(text: string, lines: LineCounter, limits: YamlLimits): Document.Parsed | undefined {
+/** Tokens of one step. */
+const STEP_TOKENS = 256
+
+function* firstDocument(
+  text: string,
+  lines: LineCounter,
+  limits: YamlLimits,
+): Steps<Document.Parsed | undefined> {
   const maxDepth = limits.maxDepth ?? MAX_DEPTH
   const maxTokens = limits.maxTokens ?? MAX_TOKENS
   const composer = new Composer({
@@ -182,31 +198,54 @@ function firstDocument(text: string, lines: LineCounter, limits: YamlLimits): Do
     prettyErrors: false,
     logLevel: 'silent',
   })
+  keepFirstError(composer)
   const parser = new Parser(lines.addNewLine)
   const at = () => place(lines, parser.offset)
+  let count = 0
+  let complete = false
+  lines.addNewLine(0)
   // Driven token by token, so that a bomb is noticed while it is read, and nothing behind the first
   // document is looked at. What one token completes is handled together: its errors belong to it.
-  const document = (function* () {
-    let count = 0
-    let complete = false
-    lines.addNewLine(0)
-    for (const lexeme of new Lexer().lex(text)) {
-      if (++count > maxTokens) throw manyTokens(maxTokens, at())
-      // Not before: nesting without end is noticed sooner, and told as what it is.
-      if (count === TOKENS_PER_LEVEL * maxDepth) refuseManyTokens(text, maxTokens)
-      // The parser keeps up to two entries a level: the collection and the scalar or key in it.
-      if (parser.stack.length > 2 * maxDepth + 4) throw new YamlError('exceeded max depth', at())
-      for (const token of parser.next(lexeme)) {
-        yield* composer.next(token)
-        complete ||= token.type === 'document'
-      }
-      if (complete) return yield* composer.end()
+  for (const lexeme of new Lexer().lex(text)) {
+    if (++count > maxTokens) throw manyTokens(maxTokens, at())
+    // Not before: nesting without end is noticed sooner, and told as what it is.
+    if (count === TOKENS_PER_LEVEL * maxDepth) refuseManyTokens(text, maxTokens)
+    // The parser keeps up to two entries a level: the collection and the scalar or key in it.
+    if (parser.stack.length > 2 * maxDepth + 4) throw new YamlError('exceeded max depth', at())
+    if (count % STEP_TOKENS === 0) yield
+    for (const token of parser.next(lexeme)) {
+      const [document] = composer.next(token)
+      if (document !== undefined) return accepted(document, lines)
+      complete ||= token.type === 'document'
     }
-    for (const token of parser.end()) yield* composer.next(token)
-    // Without a document there may still be errors to hear of.
-    return yield* composer.end(true, text.length)
-  })()
-  const { value } = document.next()
+    if (complete) {
+      yield
+      return accepted([...composer.end()][0], lines)
+    }
+  }
+  for (const token of parser.end()) {
+    const [document] = composer.next(token)
+    if (document !== undefined) return accepted(document, lines)
+  }
+  yield
+  // Without a document there may still be errors to hear of.
+  return accepted([...composer.end(true, text.length)][0], lines)
+}
+
+/** The library would make an error object, with a stack, for each fault and each unknown tag of a text. */
+function keepFirstError(composer: Composer): void {
+  const reported = composer as unknown as { onError: (...fault: unknown[]) => void }
+  const report = reported.onError
+  let found = false
+  reported.onError = (source, code, message, isWarning) => {
+    if (found || isWarning === true) return
+    found = true
+    report(source, code, message)
+  }
+}
+
+/** The document, if it has no error. */
+function accepted(value: Document.Parsed | undefined, lines: LineCounter): Document.Parsed | undefined {
   if (value === undefined) return undefined
   const error = value.errors[0]
   if (error !== undefined) {

@@ -96,7 +96,7 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
   ): Promise<Admitted> {
     await options.verifyParameters?.(request, context)
     if (dialect.prepare) await dialect.prepare(request)
-    const { plan, refused } = planner(dialect, request, context.provider)
+    const { plan, refused } = await planner(dialect, request, context.provider)
     const standing = { republish, onRevoked: plan.onRevoked ?? options.onRevoked ?? 'keep' }
     if (refused && !mayRemove(standing)) throw refused
     const { marks, denied, warnings } = await checkPolicy(options, plan, request, context)

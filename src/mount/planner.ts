@@ -1,5 +1,6 @@
 /** Owns the step from a request to a plan whose outputs have been checked. */
 import { hash } from 'node:crypto'
+import { inSlices } from '../formats/steps.ts'
 import { PlanError, type Dialect, type Plan, type PlanRequest, type Problem } from '../providers/adapter.ts'
 import { MountFailure } from './errors.ts'
 import { planProblems } from './outputs.ts'
@@ -32,7 +33,7 @@ function sizeOf({ parameters }: PlanRequest): number {
 }
 
 /** A dialect is pure, so equal requests share one plan: a republish parses nothing. */
-function planMemo(): (dialect: Dialect, request: PlanRequest) => Plan {
+function planMemo(): (dialect: Dialect, request: PlanRequest) => Promise<Plan> {
   const plans = new Map<string, KeptPlan>()
   let characters = 0
   const forget = (key: string): void => {
@@ -43,7 +44,7 @@ function planMemo(): (dialect: Dialect, request: PlanRequest) => Plan {
     plans.set(key, kept)
     characters += kept.characters
   }
-  return (dialect, request) => {
+  return async (dialect, request) => {
     const text = JSON.stringify([
       dialect.name,
       request.provider,
@@ -62,7 +63,8 @@ function planMemo(): (dialect: Dialect, request: PlanRequest) => Plan {
       keep(key, known)
       return known.plan
     }
-    const plan = dialect.plan(request)
+    const plan = dialect.planSteps ? await inSlices(dialect.planSteps(request)) : dialect.plan(request)
+    forget(key)
     keep(key, { plan, characters: sizeOf(request) })
     for (const oldest of plans.keys()) {
       if (plans.size <= KEPT.plans && characters <= KEPT.characters) break
@@ -103,14 +105,14 @@ export interface Planned {
 }
 
 /** Gives the plan of a request. @throws MountFailure with every fault of the SPC. */
-export type Planner = (dialect: Dialect, request: MountRequest, provider: string) => Planned
+export type Planner = (dialect: Dialect, request: MountRequest, provider: string) => Promise<Planned>
 
 export function createPlanner(limits: PlanLimits): Planner {
   const planOf = planMemo()
-  return (dialect, request, provider) => {
+  return async (dialect, request, provider) => {
     const names = dialect.needs.nodePublishSecret ? request.nodePublishSecret.keys() : []
     try {
-      const plan = planOf(dialect, {
+      const plan = await planOf(dialect, {
         pod: request.pod,
         parameters: request.parameters,
         nodePublishKeys: new Set(names),

@@ -319,6 +319,8 @@ export interface Dialect {
    * @throws PlanError with every problem of the parameters.
    */
   plan(request: PlanRequest): Plan
+  /** {@link Dialect.plan} in small steps, which the server takes: what takes long must not hold it (T17). */
+  planSteps?(request: PlanRequest): Generator<undefined, Plan>
 }
 
 // ---------------------------------------------------------------------------------------------

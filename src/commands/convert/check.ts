@@ -1,6 +1,7 @@
 /** Owns the last check of a conversion: every store by its backend's schema, every class by the dialect that will read it. */
 import * as v from 'valibot'
 import { issueOf } from '../../config.ts'
+import { DEFAULT_LIMITS } from '../../mount/pipeline.ts'
 import { PlanError, type Backend, type Problem } from '../../providers/adapter.ts'
 import { keyferryDialect } from '../../providers/keyferry/dialect.ts'
 import type { ConfiguredStore } from '../../providers/keyferry/stores.ts'
@@ -24,26 +25,32 @@ export async function checkConversion(made: Made, registry: Registry): Promise<C
   const classes = onceEach(made.classes, notes)
   allowExactly(classes, stores)
   const { configured, backends, faults } = await checkedStores(stores, inline, registry)
-  const dialect = keyferryDialect({ stores: inline ? [] : configured, inline: inline ? backends : 'deny' })
-  const sound = classes.filter((one) => {
+  const dialect = keyferryDialect({
+    stores: inline ? [] : configured,
+    inline: inline ? backends : 'deny',
+    maxFileBytes: DEFAULT_LIMITS.maxFileBytes,
+  })
+  const sound: ConvertedClass[] = []
+  for (const one of classes) {
     const broken = [...one.stores].flatMap((handle) => faults.get(handle) ?? [])
     for (const message of broken) notes.push(noteOf(one, message, 'Correct what the store is made of'))
-    if (broken.length > 0) return false
+    if (broken.length > 0) continue
+    const parameters = new Map(Object.entries(classParameters(one, inline)))
     try {
+      await dialect.prepare?.({ parameters })
       dialect.plan({
         pod: { name: 'pod', namespace: one.usedIn, uid: 'uid', serviceAccount: 'default' },
-        parameters: new Map(Object.entries(classParameters(one, inline))),
+        parameters,
         nodePublishKeys: new Set(),
         defaultMode: DEFAULT_MODE,
         provider: 'keyferry',
       })
-      return true
+      sound.push(one)
     } catch (error) {
       if (!(error instanceof PlanError)) throw error
       notes.push(...error.problems.map((problem) => problemNote(one, problem)))
-      return false
     }
-  })
+  }
   allowExactly(sound, stores)
   return { classes: sound, stores: stores.filter(({ allowed }) => allowed.size > 0), notes, inline }
 }

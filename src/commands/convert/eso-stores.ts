@@ -226,7 +226,7 @@ function azure(field: Field): Provider | undefined {
       .get('authType')
       ?.changed(
         "the managed identity is the node's: every pod that a rule allows reads with it",
-        'Prefer workload identity; with policy.profile hardened add a rule to policy.allow',
+        'Prefer workload identity, or keep the rules of the store narrow',
       )
   return {
     definition: {

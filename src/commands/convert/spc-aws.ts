@@ -1,4 +1,5 @@
 /** Owns classes of `provider: aws`, read with that dialect's own parser. */
+import { resultOf } from '../../formats/steps.ts'
 import { splitSelector } from '../../providers/aws/names.ts'
 import { checkedObjects, type CheckedObject, type JmesEntry } from '../../providers/aws/objects.ts'
 import { spcSettings } from '../../providers/aws/parameters.ts'
@@ -22,10 +23,12 @@ export function convertAws(reading: SpcReading): SpcResult {
         'numbers and booleans that a path finds are written, not refused',
         'Nothing, where the values are texts',
       )
-  const objects = checkedObjects(
-    parameters.get('objects') ?? '',
-    { region: store.region, failoverRegion: store.failoverRegion, translation, defaultMode: DEFAULT_MODE },
-    [],
+  const objects = resultOf(
+    checkedObjects(
+      parameters.get('objects') ?? '',
+      { region: store.region, failoverRegion: store.failoverRegion, translation, defaultMode: DEFAULT_MODE },
+      [],
+    ),
   )
   const stores = new Set<StoreHandle>()
   const entries = objects.flatMap((object, index): readonly Entry[] => {

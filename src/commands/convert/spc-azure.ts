@@ -1,4 +1,5 @@
 /** Owns classes of `provider: azure`, read with that dialect's own parser. */
+import { resultOf } from '../../formats/steps.ts'
 import { checkedObjects, type CheckedObject, type JmesEntry } from '../../providers/azure/objects.ts'
 import type { AzureStore } from '../../providers/azure/store.ts'
 import { modeText, usableKey, type Entry, type FileEntry } from './entries.ts'
@@ -25,11 +26,13 @@ export function convertAzure(reading: SpcReading): SpcResult {
         'certificates of a secret are written in the order of their chain',
         'Nothing, for a usual reader of PEM',
       )
-  const objects = checkedObjects(
-    (parameters.get('objects') ?? '').trim(),
-    { defaultMode: DEFAULT_MODE, exactHistory: true, strictPermission: false },
-    () => {},
-    () => {},
+  const objects = resultOf(
+    checkedObjects(
+      (parameters.get('objects') ?? '').trim(),
+      { defaultMode: DEFAULT_MODE, exactHistory: true, strictPermission: false },
+      () => {},
+      () => {},
+    ),
   )
   const stores = new Set<StoreHandle>()
   const { vault: _, ...common } = output.source.store as AzureStore
@@ -75,7 +78,7 @@ function signIn(common: Omit<AzureStore, 'vault'>, given: Field): Omit<AzureStor
     given.note(
       'changed',
       "the managed identity is the node's: every pod that a rule allows reads with it",
-      'Prefer workload identity; with policy.profile hardened add a rule to policy.allow',
+      'Prefer workload identity, or keep the rules of the store narrow',
     )
   return common
 }

@@ -1,4 +1,5 @@
 /** Owns classes of `provider: gcp` and `gke`, read with that dialect's own parser. */
+import { resultOf } from '../../formats/steps.ts'
 import { readEntries, type Entry as GoogleEntry } from '../../providers/gcp/entries.ts'
 import { modeText, usableKey, usableVersion, type Entry, type Taken } from './entries.ts'
 import type { Field } from './field.ts'
@@ -9,13 +10,13 @@ import type { StoreHandle } from './stores.ts'
 export function convertGoogle(reading: SpcReading): SpcResult {
   const { parameters, plan, book, object: source, given } = reading
   const [output] = plan.outputs
-  const { entries: wanted } = readEntries(parameters.get('secrets'), [])
+  const { entries: wanted } = resultOf(readEntries(parameters.get('secrets'), []))
   const identity = output?.source.identity ?? 'pod'
   if (identity === 'node')
     given.note(
       'changed',
       "auth: provider-adc is the node's identity: every pod that a rule allows reads with it",
-      'Prefer workload identity; with policy.profile hardened add a rule to policy.allow',
+      'Prefer workload identity, or keep the rules of the store narrow',
     )
   const stores = new Set<StoreHandle>()
   const entries = wanted.flatMap((entry) => {

@@ -1,4 +1,5 @@
 /** Owns classes of `provider: vault` and `openbao`, read with that dialect's own parser. */
+import { resultOf } from '../../formats/steps.ts'
 import { parseObjects, type VaultObject } from '../../providers/vault/objects.ts'
 import type { VaultStore } from '../../providers/vault/store.ts'
 import { modeText, usableKey, type Entry, type FileEntry } from './entries.ts'
@@ -17,10 +18,12 @@ export function convertVault(reading: SpcReading): SpcResult {
     settings: { ...(flavour !== 'vault' && { flavour }), ...settings },
   } as const
   const handle = book.shared(`${flavour}-${settings.role ?? ''}`, definition, source)
-  const entries = parseObjects(parameters.get('objects') ?? '').objects.flatMap(({ object, line }, index) => {
-    const field = entryField(reading, 'objects', line, `[${index}]`)
-    return entryOf(object, handle.name, field) ?? []
-  })
+  const entries = resultOf(parseObjects(parameters.get('objects') ?? '')).objects.flatMap(
+    ({ object, line }, index) => {
+      const field = entryField(reading, 'objects', line, `[${index}]`)
+      return entryOf(object, handle.name, field) ?? []
+    },
+  )
   return { entries, stores: new Set([handle]) }
 }
 

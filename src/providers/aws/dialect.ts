@@ -1,4 +1,5 @@
 /** Owns the `aws` dialect: the parameter language of AWS's own provider, and our few additions (docs/aws.md). */
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import type { Dialect, Output, Plan, PlanRequest, Problem, Source } from '../adapter.ts'
 import { PlanError } from '../adapter.ts'
 import { POD_IDENTITY_AUDIENCE, ROLE_ANNOTATION, STS_AUDIENCE } from './credentials.ts'
@@ -22,16 +23,17 @@ export const dialect: Dialect = {
     nodeLabels: ['topology.kubernetes.io/region'],
   },
   parameters: PARAMETERS,
-  plan,
+  plan: (request) => resultOf(planSteps(request)),
+  planSteps,
 }
 
-function plan(request: PlanRequest): Plan {
+function* planSteps(request: PlanRequest): Steps<Plan> {
   const problems: Problem[] = []
   const report: Report = (code, message, remedy) => {
     problems.push({ code, message, ...(remedy === undefined ? {} : { remedy }) })
   }
   const settings = spcSettings(request.parameters, report)
-  const objects = checkedObjects(
+  const objects = yield* checkedObjects(
     request.parameters.get('objects') ?? '',
     {
       region: settings.store.region,
@@ -41,7 +43,11 @@ function plan(request: PlanRequest): Plan {
     },
     problems,
   )
-  const outputs = objects.flatMap((object) => outputsOf(object, settings, problems))
+  const outputs: Output[] = []
+  for (const object of objects) {
+    outputs.push(...outputsOf(object, settings, problems))
+    yield
+  }
   conflicts(outputs, report)
   if (problems.length > 0) throw new PlanError(problems)
   return { outputs, duplicates: 'last-wins' }

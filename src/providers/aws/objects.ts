@@ -1,6 +1,7 @@
 /** Owns the `objects` document of an AWS SPC: its fields and its rules 11 to 30 (aws.md sections 3 and 4). */
+import type { Steps } from '../../formats/steps.ts'
 import type { Decoded } from '../../formats/go-yaml.ts'
-import { decodeGoYaml, goPointer, goSlice, goString, goStruct, located } from '../../formats/go-yaml.ts'
+import { decodeGoYamlSteps, goPointer, goSlice, goString, goStruct, located } from '../../formats/go-yaml.ts'
 import type { Problem } from '../adapter.ts'
 import type { PathTranslation } from './names.ts'
 import { arnOf, climbs, filePath, splitSelector } from './names.ts'
@@ -64,12 +65,12 @@ export type Report = (code: string, message: string, remedy?: string) => undefin
  * Decodes and checks `objects`. An object with a problem is left out of the result; every problem of
  * every object is reported.
  */
-export function checkedObjects(
+export function* checkedObjects(
   text: string,
   context: ObjectContext,
   problems: Problem[],
-): readonly CheckedObject[] {
-  const { value, problems: faults } = decodeGoYaml(text, 'sigs', descriptors)
+): Steps<readonly CheckedObject[]> {
+  const { value, problems: faults } = yield* decodeGoYamlSteps(text, 'sigs', descriptors)
   for (const { message, line, column } of faults)
     problems.push({
       code: 'AWS_BAD_OBJECTS',
@@ -91,6 +92,7 @@ export function checkedObjects(
   const checked: CheckedObject[] = []
   const uniqueness = uniquenessRules()
   for (const [index, entry] of value.entries()) {
+    yield
     const before = problems.length
     const name = entry?.value.objectName ?? ''
     const report: Report = (code, message, remedy) => {

@@ -1,4 +1,5 @@
 /** Owns the `azure` dialect: the parameter language of Azure's own provider, and our few additions (docs/azure.md). */
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import { posix } from 'node:path'
 import { JmesPathError } from '../../formats/jmespath.ts'
 import {
@@ -33,21 +34,28 @@ export const dialect: Dialect = {
     nodePublishSecret: true,
     nodePublishKeys: ['clientid', 'clientsecret'],
   },
-  plan,
+  plan: (request) => resultOf(planSteps(request)),
+  planSteps,
 }
 
-function plan(request: PlanRequest): Plan {
+function lineFeeds(text: string, end: number): number {
+  let count = 0
+  for (let at = text.indexOf('\n'); at !== -1 && at < end; at = text.indexOf('\n', at + 1)) count += 1
+  return count
+}
+
+function* planSteps(request: PlanRequest): Steps<Plan> {
   const problems: Problem[] = []
   const warnings: string[] = []
   const given = request.parameters.get('objects') ?? ''
-  const skipped = given.slice(0, given.length - given.trimStart().length).split('\n').length - 1
+  const skipped = lineFeeds(given, given.length - given.trimStart().length)
   const report: Report = (code, message, remedy, line) => {
     const place = line === undefined ? {} : { parameter: 'objects', line: line + skipped }
     problems.push({ code, message, ...(remedy === undefined ? {} : { remedy }), ...place })
   }
   const warn = (warning: string): void => void warnings.push(warning)
   const settings = spcSettings(request, report, warn)
-  const objects = checkedObjects(
+  const objects = yield* checkedObjects(
     given.trim(),
     { defaultMode: request.defaultMode, ...settings },
     report,

@@ -1,6 +1,8 @@
 /** Owns the `objects` text of an Azure SPC: its YAML in YAML, its fields and their checks (azure sections 4 and 5). */
+import type { Steps } from '../../formats/steps.ts'
 import {
   decodeGoYaml,
+  decodeGoYamlSteps,
   goBool,
   goInt,
   goPointer,
@@ -106,17 +108,17 @@ export interface ObjectOptions {
 export type Report = (code: string, message: string, remedy?: string, line?: number) => void
 
 /** What `objects` says. An object with a fault is left out; every fault is reported. */
-export function checkedObjects(
+export function* checkedObjects(
   text: string,
   options: ObjectOptions,
   report: Report,
   warn: (warning: string) => void,
-): readonly CheckedObject[] {
+): Steps<readonly CheckedObject[]> {
   if (text === '') {
     report('AZURE_NO_OBJECTS', 'objects is not set', 'List at least one object under objects.')
     return []
   }
-  const { value, problems } = decodeGoYaml(text, 'yaml3', document)
+  const { value, problems } = yield* decodeGoYamlSteps(text, 'yaml3', document)
   if (problems.length > 0) {
     report(
       'AZURE_OBJECTS_YAML',
@@ -125,16 +127,23 @@ export function checkedObjects(
     )
     return []
   }
-  return value.flatMap((item, index) => {
-    if (item === undefined) return []
+  const checked: CheckedObject[] = []
+  for (const [index, item] of value.entries()) {
+    yield
+    if (item === undefined) continue
     const reportHere: Report = (code, message, remedy) => report(code, message, remedy, item.line)
     const raw = typeof item.value === 'string' ? innerObject(item.value, index, reportHere) : item.value
-    return raw === undefined ? [] : (checkedObject(trimmed(raw), options, reportHere, warn) ?? [])
-  })
+    const object = raw && checkedObject(trimmed(raw), options, reportHere, warn)
+    if (object) checked.push(object)
+  }
+  return checked
 }
 
+/** Some hundred lines. */
+const INNER_LIMITS = { maxTokens: 4000 }
+
 function innerObject(text: string, index: number, report: Report): RawObject | undefined {
-  const { value, problems } = decodeGoYaml(text, 'yaml3', vaultObject)
+  const { value, problems } = decodeGoYaml(text, 'yaml3', vaultObject, INNER_LIMITS)
   if (problems.length === 0) return value
   report(
     'AZURE_OBJECTS_YAML',

@@ -1,4 +1,5 @@
 /** Owns the `gcp` dialect: the parameter language of Google's own provider, and our few additions (docs/gcp.md). */
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import type { Dialect, FileOutput, Output, Plan, PlanRequest, Problem, Source } from '../adapter.ts'
 import { PlanError } from '../adapter.ts'
 import { readEntries } from './entries.ts'
@@ -18,7 +19,8 @@ export const dialect: Dialect = {
     nodePublishSecret: true,
   },
   parameters: ['secrets', 'auth'],
-  plan,
+  plan: (request) => resultOf(planSteps(request)),
+  planSteps,
 }
 
 /** Whose credentials `auth` means. Empty leaves it to the backend: key.json where allowed, else the pod's own. */
@@ -28,9 +30,9 @@ const AUTH: ReadonlyMap<string, Pick<Source, 'identity'> & { readonly store: Gcp
   ['provider-adc', { identity: 'node', store: { auth: 'provider-adc' } }],
 ])
 
-function plan(request: PlanRequest): Plan {
+function* planSteps(request: PlanRequest): Steps<Plan> {
   const problems: Problem[] = []
-  const { entries, warnings } = readEntries(request.parameters.get('secrets'), problems)
+  const { entries, warnings } = yield* readEntries(request.parameters.get('secrets'), problems)
   const wanted = request.parameters.get('auth') ?? ''
   const auth = AUTH.get(wanted)
   if (auth === undefined)

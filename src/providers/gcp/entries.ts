@@ -1,6 +1,7 @@
 /** Owns the parameter `secrets` of a Google SPC: its YAML, and the rules for each entry (gcp.md sections 3 to 5). */
+import type { Steps } from '../../formats/steps.ts'
 import {
-  decodeGoYaml,
+  decodeGoYamlSteps,
   goBool,
   goInt,
   goPointer,
@@ -54,7 +55,7 @@ export interface Entries {
 }
 
 /** Reads `secrets`; every fault goes to `problems`. */
-export function readEntries(text: string | undefined, problems: Problem[]): Entries {
+export function* readEntries(text: string | undefined, problems: Problem[]): Steps<Entries> {
   const none = { entries: [], warnings: [] }
   if (text === undefined) {
     problems.push({
@@ -64,7 +65,7 @@ export function readEntries(text: string | undefined, problems: Problem[]): Entr
     })
     return none
   }
-  const { value: items, problems: faults } = decodeGoYaml(text, 'yaml3', document)
+  const { value: items, problems: faults } = yield* decodeGoYamlSteps(text, 'yaml3', document)
   if (faults.length > 0) {
     const [first] = faults
     problems.push({
@@ -86,16 +87,19 @@ export function readEntries(text: string | undefined, problems: Problem[]): Entr
     return none
   }
   const warnings: string[] = []
-  const entries = items.flatMap((item, index) => {
+  const entries: Entry[] = []
+  for (const [index, item] of items.entries()) {
+    yield
     const place = `secrets[${index}]`
-    if (item !== undefined) return checkedEntry(item.value, { place, line: item.line }, problems, warnings)
-    problems.push({
-      code: 'GCP_ENTRY_EMPTY',
-      message: `${place} is empty`,
-      remedy: 'Remove the lone "-", or write the entry behind it.',
-    })
-    return []
-  })
+    if (item !== undefined)
+      entries.push(...checkedEntry(item.value, { place, line: item.line }, problems, warnings))
+    else
+      problems.push({
+        code: 'GCP_ENTRY_EMPTY',
+        message: `${place} is empty`,
+        remedy: 'Remove the lone "-", or write the entry behind it.',
+      })
+  }
   return { entries, warnings }
 }
 

@@ -1,4 +1,5 @@
 /** Owns the dialect `sops`: parameters of a SecretProviderClass into a plan (sops A1). Pure. */
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import {
   ON_REVOKED,
   PlanError,
@@ -170,7 +171,7 @@ function misspelt(parameters: ReadonlyMap<string, string>): readonly string[] {
   })
 }
 
-function plan(request: PlanRequest): Plan {
+function* planSteps(request: PlanRequest): Steps<Plan> {
   const { parameters, pod } = request
   const reading: Reading = { parameters, problems: [] }
   const warnings = [...misspelt(parameters)]
@@ -185,7 +186,7 @@ function plan(request: PlanRequest): Plan {
     report(reading, 'sopsFormat', `it is required with a document inside the SPC: ${FORMATS.join(', ')}`)
   }
   const objectsText = parameters.get('objects')
-  const entries = objectsText === undefined ? undefined : parseObjects(objectsText, reading.problems)
+  const entries = objectsText === undefined ? undefined : yield* parseObjects(objectsText, reading.problems)
   let outputs: readonly Output[] = []
   if (source !== undefined) {
     const base: Omit<SopsRef, 'take'> = {
@@ -220,4 +221,10 @@ function plan(request: PlanRequest): Plan {
 }
 
 /** The parameter language of `provider: sops`. */
-export const sopsDialect: Dialect = { name: 'sops', needs: {}, parameters: PARAMETERS, plan }
+export const sopsDialect: Dialect = {
+  name: 'sops',
+  needs: {},
+  parameters: PARAMETERS,
+  plan: (request) => resultOf(planSteps(request)),
+  planSteps,
+}

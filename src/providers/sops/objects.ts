@@ -1,5 +1,6 @@
 /** Owns the parameter `objects`: a small YAML list, read strictly (sops A12). */
-import { loadYaml, YamlError, type YamlNode, type YamlPair } from '../../formats/yaml-nodes.ts'
+import type { Steps } from '../../formats/steps.ts'
+import { yamlSteps, YamlError, type YamlNode, type YamlPair } from '../../formats/yaml-nodes.ts'
 import type { Problem } from '../adapter.ts'
 import { quoted } from './errors.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
@@ -143,14 +144,14 @@ function hasMoreDocuments(text: string): boolean {
 }
 
 /** The entries of `objects`; every fault is added to `problems`. */
-export function parseObjects(text: string, problems: Problem[]): readonly ObjectEntry[] {
+export function* parseObjects(text: string, problems: Problem[]): Steps<readonly ObjectEntry[]> {
   const fail = (message: string, at?: { line: number; column: number }): readonly ObjectEntry[] => {
     problems.push({ code: 'INVALID_PARAMETER', message: `objects: ${message}`, parameter: PARAMETER, ...at })
     return []
   }
   let list: YamlNode | undefined
   try {
-    list = loadYaml(text, LIMITS)
+    list = yield* yamlSteps(text, LIMITS)
   } catch (error) {
     if (!(error instanceof YamlError)) throw error
     const { line, column } = error
@@ -161,7 +162,12 @@ export function parseObjects(text: string, problems: Problem[]): readonly Object
   if (list.items.length === 0) return fail('it is empty')
   if (hasMoreDocuments(text)) return fail('it has more than one YAML document')
   const reading: Reading = { problems, seen: new Set(), aliases: 0 }
-  const entries = list.items.flatMap((item, index) => entryOf(reading, item, index) ?? [])
+  const entries: ObjectEntry[] = []
+  for (const [index, item] of list.items.entries()) {
+    const entry = entryOf(reading, item, index)
+    if (entry) entries.push(entry)
+    yield
+  }
   if (reading.aliases > DEFAULT_LIMITS.aliases)
     return fail(`it has more than ${DEFAULT_LIMITS.aliases} aliases`)
   return entries

@@ -1,10 +1,8 @@
 /** Owns the pacing of long computations: nothing holds the event loop for long or for ever (sops A15, T17). */
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { SLICE_MS } from '../../formats/steps.ts'
 import { withinLimit, type Limits } from './limits.ts'
 import { ALONE, type Turn } from './turns.ts'
-
-/** Milliseconds of work between two turns of the event loop. */
-const SLICE_MS = 8
 
 /** Counts the processor time of one document and lets others run in between. */
 export interface Pace {
@@ -51,13 +49,5 @@ export function pace(limits: Limits, turn: Turn = ALONE): Pace {
         since = performance.now()
       }
     },
-  }
-}
-
-/** Runs a generator to its end without resting. */
-export function resultOf<T>(steps: Generator<unknown, T>): T {
-  for (;;) {
-    const step = steps.next()
-    if (step.done === true) return step.value
   }
 }

@@ -1,4 +1,5 @@
 /** Owns the dialects `vault` and `openbao`: an SPC's parameters in, a plan out (vault sections 2, 3.1, 11). */
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import { formatGoJson } from '../../formats/json.ts'
 import {
   PlanError,
@@ -49,7 +50,8 @@ function dialect(facts: FlavourFacts): Dialect {
     needs: { audiences: [facts.flavour] },
     parameters: parametersOf(facts),
     runtimeName: facts.runtimeName,
-    plan: (request) => plan(facts, request),
+    plan: (request) => resultOf(planSteps(facts, request)),
+    planSteps: (request) => planSteps(facts, request),
   }
 }
 
@@ -64,18 +66,19 @@ export const openbaoDialect = dialect({
   runtimeName: 'openbao-csi-provider',
 })
 
-function plan(facts: FlavourFacts, request: PlanRequest): Plan {
+function* planSteps(facts: FlavourFacts, request: PlanRequest): Steps<Plan> {
   const problems: Problem[] = []
   const store = storeOf(facts, request.parameters, problems)
   const outputs: FileOutput[] = []
   const text = request.parameters.get('objects') ?? ''
-  const parsed = parseObjects(text)
+  const parsed = yield* parseObjects(text)
   problems.push(...parsed.problems)
   if (parsed.problems.length === 0 && parsed.objects.length === 0) problems.push(noObjects)
   problems.push(...duplicates(parsed.objects))
   const warnings: string[] = []
   const sharing = createSharing(request.pod.uid, warnings)
   for (const [index, placed] of parsed.objects.entries()) {
+    yield
     const faults = objectFaults(placed, index)
     problems.push(...faults)
     if (faults.length === 0)

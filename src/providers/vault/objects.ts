@@ -1,7 +1,8 @@
 /** Owns the text under `objects` of a Vault SPC: its fields, and what each object reads from an answer (vault sections 2.3, 5, 6). */
+import type { Steps } from '../../formats/steps.ts'
 import { createHmac, type KeyObject } from 'node:crypto'
 import {
-  decodeGoYaml,
+  decodeGoYamlSteps,
   goAny,
   goInt,
   goMap,
@@ -48,11 +49,11 @@ export interface PlacedObject {
 }
 
 /** The objects, or what is wrong with the text. */
-export function parseObjects(text: string): {
+export function* parseObjects(text: string): Steps<{
   readonly objects: readonly PlacedObject[]
   readonly problems: readonly Problem[]
-} {
-  const { value, problems } = decodeGoYaml(text, 'yaml3', objectsDecoder)
+}> {
+  const { value, problems } = yield* decodeGoYamlSteps(text, 'yaml3', objectsDecoder)
   const objects = value.flatMap((placed) =>
     placed === undefined ? [] : [{ object: placed.value, line: placed.line, column: placed.column }],
   )

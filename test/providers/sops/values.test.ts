@@ -8,7 +8,7 @@ import {
   type TokenType,
 } from '../../../src/providers/sops/canonical.ts'
 import { flatten, unflatten } from '../../../src/providers/sops/flatten.ts'
-import { resultOf } from '../../../src/providers/sops/pace.ts'
+import { resultOf } from '../../../src/formats/steps.ts'
 import { combine } from '../../../src/providers/sops/keys/shamir.ts'
 import { typeScalar } from '../../../src/providers/sops/stores/yaml-scalars.ts'
 import { canonicalTime, lastModifiedAad } from '../../../src/providers/sops/time.ts'

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { PlanError, type Dialect, type FileOutput, type Plan } from '../../../src/providers/adapter.ts'
 import { openbaoDialect, vaultDialect } from '../../../src/providers/vault/dialect.ts'
+import { resultOf } from '../../../src/formats/steps.ts'
 import { configText, parseObjects } from '../../../src/providers/vault/objects.ts'
 import type { VaultRef, VaultStore } from '../../../src/providers/vault/store.ts'
 import { POD } from './harness.ts'
@@ -126,7 +127,7 @@ describe('store parameters', () => {
 })
 
 describe('objects', () => {
-  const parsed = (text: string) => parseObjects(text).objects.map(({ object }) => object)
+  const parsed = (text: string) => resultOf(parseObjects(text)).objects.map(({ object }) => object)
 
   it.each([
     ['0600', 384],
@@ -144,7 +145,9 @@ describe('objects', () => {
   it.each(['"0600"', '-1', '4294967296', 'true', 'abc', '[1]'])(
     '2.4 filePermission %s is an error',
     (text) => {
-      expect(parseObjects(object('f', 'p', 'k', [`filePermission: ${text}`])).problems).toHaveLength(1)
+      expect(
+        resultOf(parseObjects(object('f', 'p', 'k', [`filePermission: ${text}`]))).problems,
+      ).toHaveLength(1)
     },
   )
   it('driver 8.4 a mode of more than nine bits is an error, zero is the mount’s own', () => {
@@ -224,7 +227,7 @@ describe('objects', () => {
     'text',
     '- {objectName: f, secretArgs: {a: .inf}}',
   ])('2.4 %j is an error with its place', (text) => {
-    const [problem] = parseObjects(text).problems
+    const [problem] = resultOf(parseObjects(text)).problems
     expect(problem).toMatchObject({ code: 'VAULT_OBJECTS', line: expect.any(Number) as number })
   })
 

@@ -1,8 +1,9 @@
 /** Owns the INI store, as the library behind stock SOPS reads it (sops A4). */
+import { resultOf } from '../../../formats/steps.ts'
 import { sopsError } from '../errors.ts'
 import { unflatten } from '../flatten.ts'
 import { DEFAULT_LIMITS, type Limits } from '../limits.ts'
-import { resultOf, type Pace } from '../pace.ts'
+import type { Pace } from '../pace.ts'
 import { text, type Entry, type MapTree } from '../tree.ts'
 import { checkKey, documentText, formatInvalid, nodeCounter, type ParsedDocument } from './store.ts'
 
