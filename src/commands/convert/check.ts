@@ -1,8 +1,7 @@
 /** Owns the last check of a conversion: every store by its backend's schema, every class by the dialect that will read it. */
 import * as v from 'valibot'
-import { issueOf } from '../../config.ts'
-import { DEFAULT_LIMITS } from '../../mount/pipeline.ts'
-import { PlanError, type Backend, type Problem } from '../../providers/adapter.ts'
+import { defaultConfig, issueOf } from '../../config.ts'
+import { PlanError, type Backend, type Dialect, type Problem } from '../../providers/adapter.ts'
 import { keyferryDialect } from '../../providers/keyferry/dialect.ts'
 import type { ConfiguredStore } from '../../providers/keyferry/stores.ts'
 import type { Registry } from '../../providers/registry.ts'
@@ -28,31 +27,42 @@ export async function checkConversion(made: Made, registry: Registry): Promise<C
   const dialect = keyferryDialect({
     stores: inline ? [] : configured,
     inline: inline ? backends : 'deny',
-    maxFileBytes: DEFAULT_LIMITS.maxFileBytes,
+    maxFileBytes: defaultConfig().limits.fileBytes,
   })
   const sound: ConvertedClass[] = []
   for (const one of classes) {
     const broken = [...one.stores].flatMap((handle) => faults.get(handle) ?? [])
     for (const message of broken) notes.push(noteOf(one, message, 'Correct what the store is made of'))
     if (broken.length > 0) continue
-    const parameters = new Map(Object.entries(classParameters(one, inline)))
-    try {
-      await dialect.prepare?.({ parameters })
-      dialect.plan({
-        pod: { name: 'pod', namespace: one.usedIn, uid: 'uid', serviceAccount: 'default' },
-        parameters,
-        nodePublishKeys: new Set(),
-        defaultMode: DEFAULT_MODE,
-        provider: 'keyferry',
-      })
-      sound.push(one)
-    } catch (error) {
-      if (!(error instanceof PlanError)) throw error
-      notes.push(...error.problems.map((problem) => problemNote(one, problem)))
-    }
+    const problems = await planProblems(one, dialect, inline)
+    notes.push(...problems.map((problem) => problemNote(one, problem)))
+    if (problems.length === 0) sound.push(one)
   }
   allowExactly(sound, stores)
   return { classes: sound, stores: stores.filter(({ allowed }) => allowed.size > 0), notes, inline }
+}
+
+/** What a node would say of a class. */
+async function planProblems(
+  one: ConvertedClass,
+  dialect: Dialect,
+  inline: boolean,
+): Promise<readonly Problem[]> {
+  const parameters = new Map(Object.entries(classParameters(one, inline)))
+  try {
+    await dialect.prepare?.({ parameters })
+    dialect.plan({
+      pod: { name: 'pod', namespace: one.usedIn, uid: 'uid', serviceAccount: 'default' },
+      parameters,
+      nodePublishKeys: new Set(),
+      defaultMode: DEFAULT_MODE,
+      provider: 'keyferry',
+    })
+    return []
+  } catch (error) {
+    if (error instanceof PlanError) return error.problems
+    throw error
+  }
 }
 
 /** Of classes with one name in one namespace only the first could be applied. */

@@ -86,6 +86,10 @@ function entryOf(path: string, field: Field, values: TemplateValues): TemplateEn
         'Put it into a ConfigMap',
       )
     refs.set(...first)
+    field.changed(
+      `a file needs an object, so "${first[0].slice(0, 100)}" is fetched for this text without a value`,
+      'Put the text into a ConfigMap instead, if it can stand there',
+    )
   }
   for (const change of new Set(about)) field.changed(change, 'Check that the reader of the file takes both')
   return { path, template: made.join(''), refs: Array.from(refs, ([name, taken]) => ({ name, ...taken })) }
