@@ -200,6 +200,131 @@ describe('dataFrom', () => {
   })
 })
 
+describe('target.template', () => {
+  const DATA = [
+    datum('user', { key: 'db', property: 'u' }),
+    datum('na-me', { key: 'n' }),
+    datum('nil', { key: 'i' }),
+  ]
+  const templated = async (template: object, more: object = {}) =>
+    converted(AWS + external({ data: DATA, target: { template: { data: template, ...more } } }))
+  const template = async (text: string): Promise<unknown> => {
+    const { files, notes } = await templated({ out: text })
+    const [entry] = (files['db'] ?? []) as { template: string }[]
+    return entry?.template ?? notes.filter((note) => note.startsWith('lost spec.target'))
+  }
+
+  it.each([
+    ['{{ .user }}', '{{ user }}'],
+    ['{{.user}}', '{{ user }}'],
+    ['a\n  {{- .user -}}\n b', 'a\n  {{- user -}}\n b'],
+    ['{{ index . "na-me" }}', '{{ ["na-me"] }}'],
+    ['{{ .nil }}', '{{ ["nil"] }}'],
+    ['{{ .user | b64enc }}', '{{ user | base64 }}'],
+    ['{{ .user | b64dec }}', '{{ user_b64dec }}'],
+    ['{{ .user | toString | trim | quote }}', '{{ user | strip | json }}'],
+    ['{{ .user | squote }}', `{{ user | prepend: "'" | append: "'" }}`],
+    ['{{ .user | default "x" | toJson }}', '{{ user | default: "x" | json }}'],
+    ['{{ .user | toRawJson }}', '{{ user | json }}'],
+    ['?p={{ .user | urlquery }}', '?p={{ user | url }}'],
+    ['{% {{ .user }} %}', '{% raw %}{% {% endraw %}{{ user }} %}'],
+    ['{ {{ .user }} }', '{ {{ user }} }'],
+  ])('%s becomes %s', async (from, to) => {
+    expect(await template(from)).toBe(to)
+  })
+
+  it.each([
+    '{{ if .user }}x{{ end }}',
+    '{{ range $k, $v := . }}{{ $k }}{{ end }}',
+    '{{ .user | upper }}',
+    '{{ .user | default "a\\"b" }}',
+    '{{ .user | replace "a" "b" }}',
+    '{{ printf "%s" .user }}',
+    '{{ .missing }}',
+    '{{ .user.name }}',
+    '{{/* comment */}}',
+    '{{ .user',
+    '{% endraw %}{% {{ .user }}',
+    '{{ (.user | fromJson).x }}',
+    '{{ "{{" }}',
+    '{{{ .user }}}',
+  ])('%s is listed, and makes no file', async (text) => {
+    expect(await template(text)).toEqual([expect.stringContaining('lost spec.target.template.data.out: ')])
+  })
+
+  it('takes the place of the values, or stands beside them with mergePolicy Merge', async () => {
+    const replaced = await templated({ out: '{{ .user }}' })
+    expect(replaced.files['db']).toEqual([
+      {
+        path: 'out',
+        template: '{{ user }}',
+        refs: [{ name: 'user', store: 'shop-main', key: 'db', property: 'u' }],
+      },
+    ])
+    const merged = await templated({ out: '{{ .user }}', user: 'x{{ .user }}' }, { mergePolicy: 'Merge' })
+    expect((merged.files['db'] as { path: string }[]).map(({ path }) => path)).toEqual([
+      'na-me',
+      'nil',
+      'out',
+      'user',
+    ])
+  })
+
+  it('b64dec decodes the value it is fetched as', async () => {
+    const { files } = await templated({ out: '{{ .user | b64dec }}{{ .user }}' })
+    expect(files['db']).toMatchObject([
+      {
+        refs: [
+          { name: 'user_b64dec', key: 'db', property: 'u', decode: 'base64' },
+          { name: 'user', key: 'db' },
+        ],
+      },
+    ])
+  })
+
+  it('names members of the only document that is extracted, and nothing where there are two', async () => {
+    const extract = (...keys: string[]) =>
+      converted(
+        AWS +
+          external({
+            dataFrom: keys.map((key) => ({ extract: { key } })),
+            target: { template: { data: { out: '{{ .user }}' } } },
+          }),
+      )
+    expect((await extract('doc')).files['db']).toEqual([
+      {
+        path: 'out',
+        template: '{{ user }}',
+        refs: [{ name: 'user', store: 'shop-main', key: 'doc', property: 'user' }],
+      },
+    ])
+    expect((await extract('doc', 'other')).notes.join()).toContain('not plain where it comes from')
+  })
+
+  it('without a value fetches one anyway, which is told', async () => {
+    const { files, notes } = await templated({ out: 'constant' })
+    expect(files['db']).toMatchObject([{ path: 'out', template: 'constant', refs: [{ name: 'user' }] }])
+    expect(notes).toEqual([expect.stringContaining('changed spec.target.template.data.out')])
+  })
+
+  it('of engine v1, of ConfigMaps and with names that are templates is listed', async () => {
+    const { notes } = await templated({ out: '{{ .user }}' }, { engineVersion: 'v1' })
+    expect(notes.join()).toContain('lost spec.target.template.engineVersion')
+    const from = await templated(
+      { out: '{{ .user }}' },
+      { templateFrom: [{ configMap: { name: 'x', items: [{ key: 'y' }] } }] },
+    )
+    expect(from.notes).toEqual([expect.stringContaining('lost spec.target.template.templateFrom')])
+    const named = await templated({ '{{ .user }}': 'x', out: '{{ .user }}' })
+    expect(named.notes.join()).toContain('the name of the file is itself a template')
+  })
+
+  it('T22 the text of a template that is listed is not written', async () => {
+    const { notes } = await templated({ out: '{{ if .user }}canary{{ end }}' })
+    expect(JSON.stringify(notes)).not.toContain('canary')
+  })
+})
+
 describe('target and refresh', () => {
   it.each([
     ['changed', 'refreshInterval', { refreshInterval: '1h' }],
@@ -207,8 +332,7 @@ describe('target and refresh', () => {
     ['lost', 'refreshPolicy', { refreshPolicy: 'CreatedOnce' }],
     ['changed', 'target.creationPolicy', { target: { creationPolicy: 'Owner' } }],
     ['lost', 'target.creationPolicy', { target: { creationPolicy: 'Merge' } }],
-    ['changed', 'target.deletionPolicy', { target: { deletionPolicy: 'Retain' } }],
-    ['lost', 'target.deletionPolicy', { target: { deletionPolicy: 'Delete' } }],
+    ['changed', 'target.deletionPolicy', { target: { deletionPolicy: 'Delete' } }],
     ['changed', 'target.immutable', { target: { immutable: true } }],
     ['changed', 'target.template.type', { target: { template: { type: 'kubernetes.io/tls' } } }],
     ['changed', 'target.template.metadata', { target: { template: { metadata: { labels: { a: 'b' } } } } }],
@@ -216,6 +340,28 @@ describe('target and refresh', () => {
     const { files, notes } = await converted(AWS + external({ data: [datum('a', { key: 'a' })], ...spec }))
     expect(files['db']).toHaveLength(1)
     expect(notes.map((note) => note.split(':')[0])).toEqual([`${severity} spec.${field}`])
+  })
+})
+
+describe('deletionPolicy', () => {
+  const made = async (target: object) => {
+    const text =
+      AWS + external({ target, data: [datum('a', { key: 'a' })], dataFrom: [{ extract: { key: 'b' } }] })
+    const [one] = (await convertSources([{ name: 'in.yaml', text }], {})).classes
+    return one
+  }
+
+  it('Retain keeps the files, Delete and Merge remove them and miss none; nothing leaves it to the nodes', async () => {
+    expect(await made({ deletionPolicy: 'Retain' })).toMatchObject({ onRevoked: 'keep' })
+    for (const deletionPolicy of ['Delete', 'Merge'])
+      expect(await made({ deletionPolicy })).toMatchObject({
+        onRevoked: 'remove',
+        entries: [
+          { expand: { key: 'b' }, optional: 'true' },
+          { path: 'a', optional: 'true' },
+        ],
+      })
+    expect(await made({})).not.toHaveProperty('onRevoked')
   })
 })
 

@@ -55,7 +55,7 @@ interface Scene {
   readonly tokens: Readonly<Record<string, string>>
 }
 
-/** Mounts the class of a text as it is, and as it is converted. */
+/** Mounts the class of a text as it is, and as it is converted; of what is no class, only the latter. */
 async function both(text: string, { config, serviceAccount, tokens }: Scene): Promise<Both> {
   const conversion = await convertSources([{ name: 'spc.yaml', text }], {})
   const made = parseAllDocuments(yamlStream(conversion)).map((one) => one.toJS() as Json)
@@ -97,7 +97,7 @@ async function both(text: string, { config, serviceAccount, tokens }: Scene): Pr
     )
   }
   try {
-    const vendor = await mount(source)
+    const vendor = source?.spec.parameters ? await mount(source) : {}
     const converted = await mount(target)
     return { vendor, converted, notes: conversion.notes.map(({ severity, field }) => `${severity} ${field}`) }
   } finally {
@@ -195,6 +195,104 @@ describe('a class of AWS', () => {
     expect(vendor).toMatchObject({ 'all/user': '644 app', 'all/port': '644 5432' })
     expect(converted).toEqual({ ...vendor, 'all/nested': '644 {"a":[1,"x"]}' })
     expect(notes).toEqual(['changed spec.parameters.objects[0]'])
+  })
+})
+
+describe('an ExternalSecret', () => {
+  it('gives files with what the operator would have put under its keys', async () => {
+    const aws = await new FakeAws().start()
+    const cluster = new FakeCluster()
+    trustWeb(aws, cluster)
+    const region = aws.region('eu-west-1')
+    region.putSecret(
+      'shop/db',
+      '{"user":"a b","password":"p/w","a.b":"dotted","tls":{"crt":"UEVN"},"n":5,"list":["x","y"]}',
+    )
+    region.putSecret('shop/doc', '{"one":"1","two":"2"}')
+    region.putSecret('shop/token', 'old')
+    region.putSecret('shop/token', 'new')
+    const token = cluster.token({
+      namespace: 'shop',
+      serviceAccount: 'web',
+      audience: 'sts.amazonaws.com',
+    }).token
+    const settings = { endpoint: aws.endpoint, stsEndpoint: aws.endpoint, roleArn: ROLE }
+    const on: Scene = {
+      config: { backends: { 'aws-secrets-manager': settings } },
+      serviceAccount: 'web',
+      tokens: { 'sts.amazonaws.com': token },
+    }
+    const eso = (name: string, spec: string) => `
+apiVersion: external-secrets.io/v1
+kind: ExternalSecret
+metadata: { name: ${name}, namespace: shop }
+spec:
+  secretStoreRef: { name: main }
+${spec}---
+apiVersion: external-secrets.io/v1
+kind: SecretStore
+metadata: { name: main, namespace: shop }
+spec: { provider: { aws: { service: SecretsManager, region: eu-west-1 } } }
+`
+    const ref = (key: string, more = '') => `remoteRef: { key: ${key}${more} }`
+    try {
+      const plain = await both(
+        eso(
+          'plain',
+          `  data:
+    - { secretKey: whole, ${ref('shop/token')} }
+    - { secretKey: old, ${ref('shop/token', ', version: AWSPREVIOUS')} }
+    - { secretKey: number, ${ref('shop/db', ', property: n')} }
+    - { secretKey: dotted, ${ref('shop/db', ', property: a.b')} }
+    - { secretKey: second, ${ref('shop/db', ', property: list.1')} }
+    - { secretKey: tls.crt, ${ref('shop/db', ', property: tls.crt, decodingStrategy: Base64')} }
+  dataFrom: [{ extract: { key: shop/doc }, rewrite: [{ regexp: { source: ^one$, target: uno } }] }]
+`,
+        ),
+        on,
+      )
+      expect(plain.converted).toEqual({
+        whole: '644 new',
+        old: '644 old',
+        number: '644 5',
+        dotted: '644 dotted',
+        second: '644 y',
+        'tls.crt': '644 PEM',
+        uno: '644 1',
+        two: '644 2',
+      })
+      const templated = await both(
+        eso(
+          'templated',
+          `  target:
+    template:
+      data:
+        url: 'pg://{{ .user | urlquery }}:{{ .password | urlquery }}@h/db'
+        auth: '{{ .user | b64enc }}'
+        quoted: 'x = {{ .password | quote }} {{- " " | trim }}'
+        json: '{"u": {{ .user | toJson }}, "p": {{ index . "pass-word" | squote }}}{% x %}'
+        pem: '{{ .crt | b64dec }}'
+  data:
+    - { secretKey: user, ${ref('shop/db', ', property: user')} }
+    - { secretKey: password, ${ref('shop/db', ', property: password')} }
+    - { secretKey: pass-word, ${ref('shop/db', ', property: password')} }
+    - { secretKey: crt, ${ref('shop/db', ', property: tls.crt')} }
+`,
+        ),
+        on,
+      )
+      expect(templated.converted).toEqual({
+        url: '644 pg://a%20b:p%2Fw@h/db',
+        auth: '644 YSBi',
+        json: `644 {"u": "a b", "p": 'p/w'}{% x %}`,
+        pem: '644 PEM',
+      })
+      expect(templated.notes.filter((note) => note.startsWith('lost'))).toEqual([
+        'lost spec.target.template.data.quoted',
+      ])
+    } finally {
+      await aws.stop()
+    }
   })
 })
 

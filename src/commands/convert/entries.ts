@@ -1,6 +1,7 @@
 /** Owns what the converters write: entries of `files`, as the keyferry dialect reads them, and their checks. */
 import { isVersion, keyFault } from '../../providers/keyferry/kinds.ts'
 import type { Field } from './field.ts'
+import type { OnRevoked } from '../../providers/adapter.ts'
 import type { SourceObject } from './documents.ts'
 import { allow, type StoreHandle } from './stores.ts'
 
@@ -60,6 +61,8 @@ export interface ConvertedClass {
   /** The namespace that the stores are allowed to. */
   readonly usedIn: string
   readonly entries: readonly Entry[]
+  /** What the source says of files whose objects are gone. */
+  readonly onRevoked?: OnRevoked
   /** Kind, namespace and name of the source, and where it stands. */
   readonly source: { readonly object: string; readonly file: string; readonly line: number }
   /** Stores that the entries name. */
@@ -94,6 +97,11 @@ export function modeText(mode: number): string {
   return `0${mode.toString(8).padStart(3, '0')}`
 }
 
+/** The entries, each left out where its object does not exist. A template needs all of its values. */
+export function optionalEntries(entries: readonly Entry[]): readonly Entry[] {
+  return entries.map((entry) => ('refs' in entry ? entry : { ...entry, optional: 'true' }))
+}
+
 /** The entries without those whose path a later one has: what vendors whose last entry wins would write. */
 export function lastOfEachPath(entries: readonly Entry[]): readonly Entry[] {
   const last = new Map(
@@ -108,12 +116,21 @@ export function classOf(
   namespace: string,
   entries: readonly Entry[],
   stores: Iterable<StoreHandle>,
+  onRevoked?: OnRevoked,
 ): ConvertedClass {
   const { object, file } = root.origin
   const named = new Set(fetches(entries).map(({ store }) => store))
   const used = new Set([...stores].filter((handle) => named.has(handle.name)))
   const source = { object, file, line: root.place.line }
-  return { name, namespace: own, usedIn: namespace, entries, source, stores: used }
+  return {
+    name,
+    namespace: own,
+    usedIn: namespace,
+    entries,
+    source,
+    stores: used,
+    ...(onRevoked && { onRevoked }),
+  }
 }
 
 /** Lets the namespaces of the classes read what these name, and nothing else. */

@@ -131,8 +131,7 @@ const LIQUID_TEXT = 'the text has marks that mean something in a template of a c
 
 /** Text that Liquid writes as it stands; undefined for what it cannot be told to. */
 function literalText(text: string): string | undefined {
-  // A lone { before an action would become {{{.
-  if (!text.includes('{%') && !text.endsWith('{')) return text
+  if (!text.includes('{%')) return text
   return text.includes('endraw') ? undefined : `{% raw %}${text}{% endraw %}`
 }
 

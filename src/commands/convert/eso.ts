@@ -1,8 +1,10 @@
 /** Owns ExternalSecrets of External Secrets Operator as classes of `provider: keyferry`. */
+import type { OnRevoked } from '../../providers/adapter.ts'
 import type { SourceObject } from './documents.ts'
 import {
   classOf,
   lastOfEachPath,
+  optionalEntries,
   usableKey,
   usableVersion,
   type ConvertedClass,
@@ -53,6 +55,7 @@ export function convertExternalSecret(
   refreshNotes(spec)
   const target = spec.get('target')
   targetNotes(target)
+  const onRevoked = revocationOf(target)
   const data = new Map<string, Taken>()
   const fields = new Map<string, Field>()
   for (const item of spec.get('data')?.items() ?? []) {
@@ -90,10 +93,11 @@ export function convertExternalSecret(
         'Where that happens, name the members to take in expand.select',
       )
   listRest(root)
-  const kept = lastOfEachPath(entries)
+  const last = lastOfEachPath(entries)
+  const kept = onRevoked === 'remove' ? optionalEntries(last) : last
   if (kept.length === 0)
     return root.note('lost', 'nothing of it can be carried over', 'See what else is listed of it')
-  return classOf(object, namespace, kept, reading.used)
+  return classOf(object, namespace, kept, reading.used, onRevoked)
 }
 
 function refreshNotes(spec: Field): void {
@@ -116,15 +120,21 @@ function targetNotes(target: Field | undefined): void {
   if (word === 'Merge' || word === 'Orphan')
     creation?.lost('no Kubernetes Secret is made, so none is merged or left behind', MOUNT)
   else creation?.changed('no Kubernetes Secret is made', MOUNT)
-  const deletion = target?.get('deletionPolicy')
-  if (deletion?.text() === 'Retain') deletion.changed('no Kubernetes Secret is made', MOUNT)
-  else
-    deletion?.lost(
-      'what becomes of files whose object is gone is not said here',
-      'Mark the entries whose objects may be absent as optional',
-    )
   for (const name of ['name', 'immutable', 'manifest'])
     target?.get(name)?.changed('no Kubernetes Secret is made', MOUNT)
+}
+
+/** `Retain` keeps what objects that are gone have left behind; the others take it away and go on without. */
+function revocationOf(target: Field | undefined): OnRevoked | undefined {
+  const deletion = target?.get('deletionPolicy')
+  const word = deletion?.text()
+  if (deletion === undefined || word === undefined) return undefined
+  if (word === 'Retain') return 'keep'
+  deletion.changed(
+    'files go one by one, also when access to an object is denied, and an object that is gone is no error',
+    'Remove optional where new pods must not start without the file',
+  )
+  return 'remove'
 }
 
 const MOUNT = 'Mount the class as a volume (csi, secrets-store.csi.k8s.io) and read the files'

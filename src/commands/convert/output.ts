@@ -55,13 +55,17 @@ export function jsonReport(files: readonly string[], conversion: Conversion): st
 
 /** The parameters of a class. */
 export function classParameters(
-  { entries, stores }: ConvertedClass,
+  { entries, stores, onRevoked }: ConvertedClass,
   inline: boolean,
 ): Readonly<Record<string, string>> {
   const own = Object.fromEntries(
     Array.from(stores, ({ name, backend, settings }) => [name, { backend, settings }] as const).sort(),
   )
-  return { ...(inline && { stores: stringify(own, YAML) }), files: filesText(entries) }
+  return {
+    ...(inline && { stores: stringify(own, YAML) }),
+    ...(onRevoked && { onRevoked }),
+    files: filesText(entries),
+  }
 }
 
 function classObject(one: ConvertedClass, inline: boolean) {

@@ -76,7 +76,7 @@ export async function convertSpc(
   const kept = lastOfEachPath(entries)
   if (kept.length === 0)
     return root.note('lost', 'nothing of it can be carried over', 'See what else is listed of it')
-  return classOf(object, namespace, kept, stores)
+  return classOf(object, namespace, kept, stores, planned.onRevoked)
 }
 
 /** The server's own plan, so that a class with faults is not carried over half. */
