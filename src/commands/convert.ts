@@ -234,6 +234,13 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
     },
   ],
   [
+    `${ESO}/*`,
+    nothing(
+      'this kind of object is not known to the converter',
+      'Check what it does, and whether it is needed',
+    ),
+  ],
+  [
     'generators.external-secrets.io/*',
     nothing(
       'there are no generators',
@@ -242,6 +249,8 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
   ],
 ])
 
+/** The key of {@link KINDS}: kinds of the other tools that nobody has heard of are told of, too. */
 function groupKind({ group, kind }: SourceObject): string {
-  return group === 'generators.external-secrets.io' ? `${group}/*` : `${group}/${kind}`
+  const exact = `${group}/${kind}`
+  return KINDS.has(exact) ? exact : `${group}/*`
 }

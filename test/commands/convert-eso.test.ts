@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { convertSources } from '../../src/commands/convert.ts'
-import { vaultPath } from '../../src/commands/convert/eso-stores.ts'
+import { vaultPath } from '../../src/commands/convert/eso-vault.ts'
 import { isPlainProperty } from '../../src/commands/convert/gjson.ts'
 import { jsonReport, yamlStream } from '../../src/commands/convert/output.ts'
 
@@ -668,6 +668,58 @@ describe('ClusterExternalSecret', () => {
     expect(notes.map((note) => note.split(':')[0])).toEqual([
       'lost spec.namespaceSelectors',
       'changed spec.externalSecretSpec.refreshInterval',
+    ])
+  })
+})
+
+describe('other kinds', () => {
+  it('of the operator are listed, those of anybody else passed over', async () => {
+    const { notes } = await converted(
+      AWS +
+        external({ data: [datum('a', { key: 'k' })] }) +
+        object('PushSecret', 'p', {}, 'external-secrets.io/v1alpha1') +
+        object('Password', 'g', {}, 'generators.external-secrets.io/v1alpha1') +
+        object('TimeMachine', 't', {}) +
+        object('Deployment', 'd', {}, 'apps/v1'),
+    )
+    expect(notes).toEqual([
+      expect.stringContaining('it pushes nothing'),
+      expect.stringContaining('there are no generators'),
+      expect.stringContaining('this kind of object is not known'),
+    ])
+  })
+
+  it('a class of provider keyferry is left where it is', async () => {
+    const own = object(
+      'SecretProviderClass',
+      'own',
+      { provider: 'keyferry', parameters: { files: 'x' } },
+      'secrets-store.csi.x-k8s.io/v1',
+    )
+    const { files, notes } = await converted(own + AWS + external({ data: [datum('a', { key: 'k' })] }))
+    expect(Object.keys(files)).toEqual(['db'])
+    expect(notes).toEqual([expect.stringContaining('it is of provider keyferry already')])
+  })
+
+  it("a vendor's class with a fault is listed with the fault, and one with secretObjects or onRevoked keeps what it can", async () => {
+    const spc = (name: string, spec: object) =>
+      object('SecretProviderClass', name, spec, 'secrets-store.csi.x-k8s.io/v1')
+    const { files, notes } = await converted(
+      spc('broken', { provider: 'aws', parameters: { objects: '- objectName: a\n' } }) +
+        spc('synced', {
+          provider: 'vault',
+          parameters: { roleName: 'r', objects: '- { objectName: a, secretPath: b, secretKey: c }\n' },
+          secretObjects: [{ secretName: 'x' }],
+        }),
+    )
+    expect(Object.keys(files)).toEqual(['synced'])
+    expect(notes).toEqual([
+      expect.stringContaining('lost spec.parameters.objects: the class has a fault: AWS_NO_TYPE'),
+      expect.stringContaining('lost spec.secretObjects'),
+    ])
+    const sops = spc('s', { provider: 'sops', parameters: { sopsFile: 'shop/a.yaml', onRevoked: 'remove' } })
+    expect((await convertSources([{ name: 'in.yaml', text: sops }], {})).classes).toMatchObject([
+      { onRevoked: 'remove' },
     ])
   })
 })

@@ -158,6 +158,15 @@ describe('T22 values', () => {
       ) + external(SPEC),
     ],
     [
+      'addresses with credentials',
+      `${STORE.replace('gcpsm: { projectID: p }', `vault: { server: 'https://user:${CANARY}@v:8200', auth: { kubernetes: { role: r } } }`) + external(SPEC)}---
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: { name: v, namespace: shop }
+spec: { provider: vault, parameters: { roleName: r, vaultAddress: 'https://user:${CANARY}@v', objects: '[{ objectName: a, secretPath: b, secretKey: c }]' } }
+`,
+    ],
+    [
       'inline role ids',
       STORE.replace(
         'gcpsm: { projectID: p }',

@@ -1,10 +1,16 @@
 /** Owns SecretStores and ClusterSecretStores of External Secrets Operator: their settings as those of a Keyferry store. */
 import type { SourceObject } from './documents.ts'
-import type { Field } from './field.ts'
-import type { StoreBook, StoreDefinition, StoreHandle } from './stores.ts'
-
-/** What a `remoteRef.key` stands for in a Keyferry store; undefined, with a note, where it stands for nothing there. */
-export type KeyReader = (field: Field, key: string) => string | undefined
+import {
+  AS_POD,
+  POD_IDENTITY,
+  setting,
+  type KeyReader,
+  type Provider,
+  type ProviderReader,
+} from './eso-provider.ts'
+import { vault } from './eso-vault.ts'
+import { listRest, type Field } from './field.ts'
+import type { StoreBook, StoreHandle } from './stores.ts'
 
 /** A store that ExternalSecrets can name. */
 export interface EsoStore {
@@ -18,19 +24,6 @@ export interface EsoStore {
   readonly namespaces: ReadonlySet<string> | undefined
   readonly root: Field
 }
-
-interface Provider {
-  readonly definition: StoreDefinition
-  readonly keyOf: KeyReader
-}
-
-/** Reads the fields of `spec.provider.<name>`. */
-type ProviderReader = (field: Field) => Provider | undefined
-
-export const POD_IDENTITY =
-  'Keyferry asks as the service account of the pod that mounts: give that one the permission, or run the pods as the one named here'
-const AS_POD =
-  "this identity is not used: Keyferry never reads Kubernetes Secrets and never takes another identity than the pod's"
 
 /** Reads a store; `namespace` is that of a SecretStore. */
 export function readEsoStore(object: SourceObject, namespace: string, book: StoreBook): EsoStore {
@@ -52,12 +45,6 @@ export function readEsoStore(object: SourceObject, namespace: string, book: Stor
   }
   listRest(root)
   return { kind, name, namespace: isCluster ? undefined : namespace, target, namespaces, root }
-}
-
-/** Lists what nobody read of an object's `spec`, and of the object itself. */
-export function listRest(root: Field): void {
-  for (const known of ['apiVersion', 'kind', 'metadata', 'status']) root.get(known)?.ignore()
-  root.listUnread()
 }
 
 /** The names that conditions list. Patterns and labels cannot be looked up offline. */
@@ -96,12 +83,6 @@ function providerOf(field: Field | undefined, root: Field): Provider | undefined
     `Keyferry has no backend for the provider "${name.slice(0, 60)}"`,
     'Keep these ExternalSecrets with the operator, or write an adapter (docs/adapters.md)',
   )
-}
-
-/** A setting as text, under the name that it has in the Keyferry store. */
-function setting(field: Field | undefined, name: string): Record<string, string> {
-  const text = field?.text()
-  return text === undefined || text === '' ? {} : { [name]: text }
 }
 
 /** Lists each of these fields that is there. */
@@ -287,106 +268,6 @@ function google(field: Field): Provider {
     },
     keyOf: asItIs,
   }
-}
-
-// ---------------------------------------------------------------------------------------------
-// Vault
-// ---------------------------------------------------------------------------------------------
-
-const TLS_FILES = 'Put the PEM file into a directory of backends.vault.tlsDirectories on the nodes'
-
-function vault(field: Field): Provider | undefined {
-  const version = field.get('version')?.text() ?? 'v2'
-  if (version !== 'v1' && version !== 'v2')
-    return field
-      .get('version')
-      ?.lost('the version of the KV engine is neither v1 nor v2', 'Name one of the two')
-  for (const name of ['caBundle', 'caProvider'])
-    field
-      .get(name)
-      ?.lost('trust anchors cannot stand in a store', `${TLS_FILES}, and set caFile of the store`)
-  field
-    .get('tls')
-    ?.lost(
-      'a client certificate is not read from a Kubernetes Secret',
-      `${TLS_FILES}, and set clientCertFile and clientKeyFile of the store`,
-    )
-  field.get('headers')?.lost('further headers are not sent', 'Let a proxy add them, or leave them out')
-  for (const name of ['readYourWrites', 'forwardInconsistent'])
-    field.get(name)?.changed('Keyferry only reads, and asks again at the next poll', 'Nothing')
-  field.get('checkAndSet')?.changed('it is about pushing secrets, and Keyferry only reads', 'Nothing')
-  const namespace = setting(field.get('namespace'), 'namespace')
-  const mount = field.get('path')?.text()?.replace(/\/$/, '')
-  return {
-    definition: {
-      backend: 'vault',
-      identity: 'pod',
-      settings: {
-        ...setting(field.get('server'), 'address'),
-        ...namespace,
-        ...vaultLogin(field, namespace['namespace'] ?? ''),
-      },
-    },
-    keyOf: (_field, key) => vaultPath(key, mount || undefined, version),
-  }
-}
-
-/** Role, auth mount and audience, for the two methods that take the pod's token. */
-function vaultLogin(provider: Field, namespace: string): Record<string, string> {
-  const auth = provider.get('auth')
-  const loginNamespace = auth?.get('namespace')
-  if (loginNamespace !== undefined && loginNamespace.text() !== namespace)
-    loginNamespace.lost(
-      'the namespace to log in to cannot differ from that of the secrets',
-      'Mount the auth method in the namespace of the secrets',
-    )
-  const kubernetes = auth?.get('kubernetes')
-  const jwt = auth?.get('jwt')
-  const method = kubernetes ?? jwt
-  for (const [name, other] of auth?.entries() ?? []) {
-    if (name === 'namespace' || other.path === method?.path) continue
-    other.lost(
-      AS_POD,
-      "Set role and authMount of the store to a Kubernetes or JWT auth mount for the pods' service accounts",
-    )
-  }
-  if (method === undefined) {
-    if (auth === undefined)
-      provider.note('lost', 'no way to log in is named', 'Set role and authMount of the store')
-    return {}
-  }
-  method.get('secretRef')?.lost(AS_POD, POD_IDENTITY)
-  const token = method.get('kubernetesServiceAccountToken')
-  token
-    ?.get('expirationSeconds')
-    ?.changed(
-      'tokens live as long as the driver asks for',
-      'Set expirationSeconds in tokenRequests of the driver',
-    )
-  const account = method.get('serviceAccountRef') ?? token?.get('serviceAccountRef')
-  const wanted = [token?.get('audiences'), account?.get('audiences')].flatMap((list) => list?.items() ?? [])
-  const [audience, ...more] = wanted
-  for (const one of more)
-    one.lost('a store asks for a token of one audience', 'Check that the role takes the first one')
-  account?.changed('this service account does not log in', `${POD_IDENTITY}; bind the role to it`)
-  return {
-    ...setting(method.get('role'), 'role'),
-    ...setting(method.get(method === kubernetes ? 'mountPath' : 'path'), 'authMount'),
-    ...(method === jwt && method.get('path') === undefined && { authMount: 'jwt' }),
-    ...setting(audience, 'audience'),
-  }
-}
-
-/** The API path that the operator makes of a key: mount and, for KV v2, `data` are added where they are missing. */
-export function vaultPath(key: string, mount: string | undefined, version: 'v1' | 'v2'): string {
-  if (mount === undefined) {
-    if (version === 'v1' || key.includes('/data/')) return key
-    const [first = '', ...rest] = key.split('/')
-    return [first, 'data', ...rest].join('/')
-  }
-  let inner = key.startsWith(`${mount}/`) ? key.slice(mount.length + 1) : key
-  if (inner !== key && version === 'v2' && inner.startsWith('data/')) inner = inner.slice('data/'.length)
-  return [mount, ...(version === 'v2' ? ['data'] : []), inner].join('/')
 }
 
 const PROVIDERS: ReadonlyMap<string, ProviderReader> = new Map<string, ProviderReader>([

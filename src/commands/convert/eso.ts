@@ -14,9 +14,8 @@ import {
   type Taken,
 } from './entries.ts'
 import type { EsoStore } from './eso-stores.ts'
-import { listRest } from './eso-stores.ts'
 import { templateEntries } from './eso-templates.ts'
-import type { Field } from './field.ts'
+import { listRest, type Field } from './field.ts'
 import { isPlainProperty } from './gjson.ts'
 import type { StoreHandle } from './stores.ts'
 

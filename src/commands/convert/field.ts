@@ -148,6 +148,12 @@ export class Field {
   }
 }
 
+/** Lists what nobody read of an object's `spec`, and of the object itself. */
+export function listRest(root: Field): void {
+  for (const known of ['apiVersion', 'kind', 'metadata', 'status']) root.get(known)?.ignore()
+  root.listUnread()
+}
+
 /** @throws YamlError for a merge key with something that is no mapping. */
 function pairsOf(node: YamlNode): readonly YamlPair[] {
   return node.kind === 'map' ? effectivePairs(node, 'sigs').pairs : []

@@ -9,8 +9,8 @@ import {
   type Entry,
   type Taken,
 } from './entries.ts'
-import { listRest, POD_IDENTITY } from './eso-stores.ts'
-import type { Field } from './field.ts'
+import { POD_IDENTITY, setting } from './eso-provider.ts'
+import { listRest, type Field } from './field.ts'
 import { literalProperty } from './gjson.ts'
 import type { StoreBook, StoreDefinition, StoreHandle } from './stores.ts'
 
@@ -182,11 +182,6 @@ function secretVersion(entry: Field): { field: Field; text: string } | undefined
 // ---------------------------------------------------------------------------------------------
 // Stores
 // ---------------------------------------------------------------------------------------------
-
-function setting(field: Field | undefined, name: string): Record<string, string> {
-  const text = field?.text()
-  return text === undefined || text === '' ? {} : { [name]: text }
-}
 
 function aws(spec: Field, backend: string): { definition: StoreDefinition; hint: string } {
   const role = setting(spec.get('roleArn'), 'assumeRoleArn')

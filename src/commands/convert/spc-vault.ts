@@ -3,15 +3,19 @@ import { resultOf } from '../../formats/steps.ts'
 import { parseObjects, type VaultObject } from '../../providers/vault/objects.ts'
 import type { VaultStore } from '../../providers/vault/store.ts'
 import { modeText, usableKey, type Entry, type FileEntry } from './entries.ts'
+import { CREDENTIALS_IN_ADDRESS, hasCredentials } from './eso-provider.ts'
 import type { Field } from './field.ts'
 import { literalProperty } from './gjson.ts'
 import { entryField, type SpcReading, type SpcResult } from './spc-reading.ts'
 
 export function convertVault(reading: SpcReading): SpcResult {
-  const { parameters, plan, book, object: source } = reading
+  const { parameters, plan, book, object: source, given } = reading
   const [output] = plan.outputs
   if (output === undefined) return { entries: [], stores: new Set() }
-  const { flavour, ...settings } = output.source.store as VaultStore
+  const { flavour, address, ...rest } = output.source.store as VaultStore
+  const secret = address !== undefined && hasCredentials(address)
+  if (secret) given.note('lost', ...CREDENTIALS_IN_ADDRESS)
+  const settings = { ...(address !== undefined && !secret && { address }), ...rest }
   const definition = {
     backend: 'vault',
     identity: 'pod',
