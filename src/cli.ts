@@ -48,6 +48,7 @@ class is told with its file, line and column. Parameters that a pod adds by volu
   keyferry lint examples/bad/*.yaml                  several; other kinds of objects in them are passed over
   helm template ./chart | keyferry lint -            what Helm or Kustomize renders
   keyferry lint --sarif k8s/*.yaml > lint.sarif      for a code host's annotations
+  keyferry convert eso.yaml | keyferry lint -        with the stores of the ConfigMap keyferry in the stream
   keyferry lint --config node.yaml spc.yaml          with the adapters, sockets, stores and limits of your nodes
   keyferry lint --service-account web …              as a pod of that account: stores have rules by account
 
