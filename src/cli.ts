@@ -70,7 +70,7 @@ SecretProviderClasses of aws, azure, gcp, vault, openbao and sops. Other objects
 
 What cannot be carried over is listed on the standard error and in the head of the class, with the line, the reason
 and what to do: lost is what is missing until somebody acts, changed what works in another way. Values are never
-fetched, and no value of the input is printed.
+fetched, and of what is listed only names are printed.
 
   keyferry convert examples/eso/*.yaml > keyferry.yaml          classes and stores, for you to read
   keyferry convert examples/eso/*.yaml | keyferry lint -        and checked
