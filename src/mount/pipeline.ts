@@ -1,5 +1,6 @@
 /** Owns the way of a mount: plan → outputs checked → policy → resolver → select → versions → answer (design.md section 3). */
 import { createSecretKey } from 'node:crypto'
+import { inSlices, type Steps } from '../formats/steps.ts'
 import { BackendError, type Dialect, type OnRevoked, type Plan, type Source } from '../providers/adapter.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -122,6 +123,19 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     })
   }
 
+  /** Files of each output, or why there are none; selections and templates may be long, so others have their turn. */
+  function* filesOf(plan: Plan, resolutions: readonly Resolution[]): Steps<readonly Rendered[]> {
+    const all: Rendered[] = []
+    let taken = 0
+    for (const output of plan.outputs) {
+      const { length } = objectsOf(output)
+      all.push(render(output, resolutions.slice(taken, taken + length), rendering))
+      taken += length
+      yield
+    }
+    return all
+  }
+
   return async (request, context) => {
     const started = options.now()
     const dialect = await options.dialect(context.provider)
@@ -135,12 +149,7 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     })
     const { plan, marks, standing, refused } = admitted
     const resolutions = await resolved(admitted, options.caller(request, context, dialect))
-    let taken = 0
-    const all = plan.outputs.map((output): Rendered => {
-      const { length } = objectsOf(output)
-      taken += length
-      return render(output, resolutions.slice(taken - length, taken), rendering)
-    })
+    const all = await inSlices(filesOf(plan, resolutions))
     for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
     const [first, ...rest] = refused
     const whole: readonly Rendered[] = first ? [...all, { failures: [first, ...rest] }] : all

@@ -116,6 +116,61 @@ describe('a mount', () => {
     }
   })
 
+  it('prepares the dialect with the parameters before it plans', async () => {
+    const { dialect } = setUp({})
+    const seen: string[] = []
+    const preparing: Dialect = {
+      ...dialect,
+      async prepare({ parameters }) {
+        await Promise.resolve()
+        seen.push(`prepare ${parameters.get('objects')}`)
+      },
+      plan: (request) => (seen.push('plan'), dialect.plan(request)),
+    }
+    const { mount } = setUp({ a: { text: 'A' } }, { dialect: () => Promise.resolve(preparing) })
+    await mount('f=a')
+    await mount('f=a')
+    // The second mount is planned from what was kept.
+    expect(seen).toEqual(['prepare f=a', 'plan', 'prepare f=a'])
+  })
+
+  it('T17 others have their turn while many long selections are made', async () => {
+    const { dialect } = setUp({})
+    const slow = (bytes: Uint8Array): Uint8Array => {
+      const end = performance.now() + 3
+      while (performance.now() < end);
+      return bytes
+    }
+    const planning: Dialect = {
+      ...dialect,
+      plan: (request) => ({
+        outputs: dialect.plan(request).outputs.map(({ source, object, mode }) => ({
+          kind: 'file',
+          path: object,
+          object,
+          mode,
+          source,
+          select: slow,
+        })),
+      }),
+    }
+    const names = Array.from({ length: 60 }, (_, index) => `f${index}`)
+    const held = Object.fromEntries(names.map((name) => [name, { text: name }]))
+    const { mount } = setUp(held, { dialect: () => Promise.resolve(planning) })
+    let turns = 0
+    let counting = true
+    const count = (): void => {
+      turns += 1
+      if (counting) setImmediate(count)
+    }
+    const mounted = mount(names.map((name) => `${name}=${name}`).join('\n'))
+    setImmediate(count)
+    expect(files(await mounted)).toHaveLength(60)
+    counting = false
+    // 180 ms of selecting in slices of 8.
+    expect(turns).toBeGreaterThan(15)
+  })
+
   it('driver 8.6 any object’s failure fails the whole mount and names each failing one', async () => {
     const { mount } = setUp({ a: { text: 'A' }, b: { fails: 'denied' } })
     const error = await failure(mount('a=a\nb=b\nc=c'))

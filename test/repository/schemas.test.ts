@@ -8,6 +8,7 @@ import { parse, parseAllDocuments } from 'yaml'
 import type { JsonSchema } from '../../scripts/json-schema.ts'
 import { publishedSchemas, textOf } from '../../scripts/schemas.ts'
 import { ConfigError, parseConfig } from '../../src/config.ts'
+import { resultOf } from '../../src/formats/steps.ts'
 import { readFiles, readStores } from '../../src/providers/keyferry/language.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -241,7 +242,7 @@ describe('of the text in files', () => {
     '- { path: a.env, format: dotenv, refs: [{ name: A, store: s, key: k, property: 1 }] }',
     '- { store: s, expand: { key: k, into: d, select: [a, 1], rename: { a: b } } }',
   ])('takes %s, as the dialect does', (text) => {
-    expect(readFiles(text).problems).toEqual([])
+    expect(resultOf(readFiles(text)).problems).toEqual([])
     expect(faults(files, parse(text))).toEqual([])
   })
 
@@ -257,7 +258,7 @@ describe('of the text in files', () => {
     '{ path: a, store: s, key: k }',
     '[]',
   ])('refuses %s, as the dialect does', (text) => {
-    expect(readFiles(text).problems).not.toEqual([])
+    expect(resultOf(readFiles(text)).problems).not.toEqual([])
     expect(faults(files, parse(text))).not.toEqual([])
   })
 })
@@ -265,7 +266,7 @@ describe('of the text in files', () => {
 describe('of the text in stores', () => {
   it('takes what the dialect takes, and knows the settings of each backend', () => {
     const text = 'mine: { backend: gcp-secret-manager, settings: { project: my-project } }'
-    expect(readStores(text).problems).toEqual([])
+    expect(resultOf(readStores(text)).problems).toEqual([])
     expect(faults(stores, parse(text))).toEqual([])
     expect(faults(stores, parse(text.replace('project:', 'projekt:')))).toContainEqual(
       expect.stringContaining('/mine/settings must NOT have additional'),
@@ -277,7 +278,7 @@ describe('of the text in stores', () => {
     'mine: { settings: {} }',
     'mine: { backend: sops, allow: [] }',
   ])('refuses %s, as the dialect does', (text) => {
-    expect(readStores(text).problems).not.toEqual([])
+    expect(resultOf(readStores(text)).problems).not.toEqual([])
     expect(faults(stores, parse(text))).not.toEqual([])
   })
 })

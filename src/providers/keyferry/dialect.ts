@@ -1,6 +1,6 @@
 /** Owns the dialect `keyferry`: files of several named stores in one volume. Pure. */
-import { JmesPathError } from '../../formats/jmespath.ts'
 import { nearMiss } from '../../formats/near-miss.ts'
+import { resultOf, type Steps } from '../../formats/steps.ts'
 import {
   ON_REVOKED,
   PlanError,
@@ -12,27 +12,23 @@ import {
   type Output,
   type Plan,
   type PlanRequest,
-  type PodFacts,
   type Problem,
-  type Source,
 } from '../adapter.ts'
 import { inlineStores, type InlineRefusal } from './inline-stores.ts'
-import { itemFor, isVersion, keyFault } from './kinds.ts'
 import {
   readFiles,
   type ExpandEntry,
-  type Fault,
   type FileEntry,
   type GatherEntry,
   type MemberEntry,
   type Path,
-  type Reading,
 } from './language.ts'
-import { compiledTemplate, type TemplatePlanning } from './dialect-templates.ts'
 import { membersCombined, partsSplit, rewritten, templateRendered } from './outputs.ts'
-import { needsDocument, selectOf, type Selection } from './select.ts'
+import { objectName, report, selectionOf, sourceOf, type Planning } from './planning.ts'
+import { needsDocument } from './select.ts'
+import { visibleStores, type ConfiguredStore } from './stores.ts'
 import type { TemplateCompiler } from './template-engine.ts'
-import { visibleStores, type ConfiguredStore, type UsableStore } from './stores.ts'
+import { compiledTemplate } from './template-planning.ts'
 
 export interface KeyferryOptions {
   /** `stores` of the configuration. */
@@ -51,8 +47,6 @@ export interface KeyferryOptions {
  */
 export type Reader = 'tenant' | 'operator'
 
-/** Most objects that one SPC may name, members of gathered files counted one by one. */
-const MAX_OBJECTS = 2000
 const PARAMETERS = ['files', 'stores', 'onRevoked'] as const
 
 /** Makes the dialect from the node's configuration. */
@@ -68,7 +62,8 @@ export function keyferryDialect(options: KeyferryOptions): Dialect {
       const { createTemplateCompiler } = await import('./template-engine.ts')
       compiler ??= createTemplateCompiler()
     },
-    plan: (request) => plan(request, options, compiler),
+    plan: (request) => resultOf(planSteps(request, options, compiler)),
+    planSteps: (request) => planSteps(request, options, compiler),
   }
 }
 
@@ -77,9 +72,13 @@ function mayHaveTemplate(text: string): boolean {
   return text.includes('template') || text.includes('\\')
 }
 
-function plan(request: PlanRequest, options: KeyferryOptions, compiler: TemplateCompiler | undefined): Plan {
+function* planSteps(
+  request: PlanRequest,
+  options: KeyferryOptions,
+  compiler: TemplateCompiler | undefined,
+): Steps<Plan> {
   const { parameters, pod } = request
-  const own = inlineStores(parameters.get('stores'), options.inline)
+  const own = yield* inlineStores(parameters.get('stores'), options.inline)
   const visible = visibleStores(options.stores, pod)
   const stores = new Map([...visible, ...own.stores])
   const problems: Problem[] = [...own.problems]
@@ -103,7 +102,7 @@ function plan(request: PlanRequest, options: KeyferryOptions, compiler: Template
     })
     throw new PlanError(problems)
   }
-  const reading = readFiles(text)
+  const reading = yield* readFiles(text)
   const planning: Planning = {
     reading,
     stores,
@@ -117,7 +116,12 @@ function plan(request: PlanRequest, options: KeyferryOptions, compiler: Template
     warnings: [],
   }
   problems.push(...reading.problems)
-  const outputs = (reading.value ?? []).flatMap((entry, index) => outputOf(entry, [index], planning) ?? [])
+  const outputs: Output[] = []
+  for (const [index, entry] of (reading.value ?? []).entries()) {
+    const output = outputOf(entry, [index], planning)
+    if (output) outputs.push(output)
+    yield
+  }
   const onRevoked = revocationOf(parameters, problems)
   const warnings = [...misspelt(parameters), ...planning.warnings]
   const made: Plan = { outputs, ...(onRevoked && { onRevoked }), ...(warnings.length > 0 && { warnings }) }
@@ -145,27 +149,6 @@ function revocationOf(parameters: ReadonlyMap<string, string>, problems: Problem
       parameter: 'onRevoked',
     })
   return found
-}
-
-/** What planning one SPC knows and remembers. */
-interface Planning {
-  readonly reading: Pick<Reading<unknown>, 'problemAt' | 'problemInside'>
-  readonly stores: ReadonlyMap<string, UsableStore>
-  /** Stores that may be told of although no rule of theirs fits the pod. */
-  readonly withheld: ReadonlySet<string>
-  /** Stores of the SPC that cannot be used: a problem is reported already. */
-  readonly broken: ReadonlySet<string>
-  readonly pod: PodFacts
-  readonly problems: Problem[]
-  readonly mode: number
-  objects: number
-  readonly templates: TemplatePlanning
-  readonly warnings: string[]
-}
-
-function report({ reading, problems }: Planning, path: Path, problem: Fault): undefined {
-  problems.push(reading.problemAt(path, problem))
-  return undefined
 }
 
 function outputOf(
@@ -295,133 +278,6 @@ function expandOutput(entry: ExpandEntry, at: Path, planning: Planning): Output 
     optional: entry.optional,
     source,
     split: partsSplit({ within: selection.select, only, rename: new Map(Object.entries(rename ?? {})) }),
-  }
-}
-
-/** Name of an object in errors and audit records. */
-function objectName({
-  store,
-  key,
-  property,
-}: {
-  store: string
-  key: string
-  property?: string | undefined
-}): string {
-  return `${store}/${key}${property === undefined ? '' : `#${property}`}`
-}
-
-/** The steps from the fetched bytes to the wanted ones, or undefined with a problem reported. */
-function selectionOf(
-  entry: Selection,
-  at: Path,
-  planning: Planning,
-): { readonly select: ReturnType<typeof selectOf> } | undefined {
-  if (entry.property !== undefined && entry.jmesPath !== undefined)
-    return report(planning, [...at, 'jmesPath'], {
-      code: 'KEYFERRY_FILES',
-      message: 'cannot stand beside property',
-      remedy: 'Keep one of them',
-    })
-  try {
-    return { select: selectOf(entry) }
-  } catch (error) {
-    if (!(error instanceof JmesPathError)) throw error
-    return report(planning, [...at, 'jmesPath'], {
-      code: 'KEYFERRY_JMES_PATH',
-      message: `cannot be read: ${error.message}`,
-      remedy: 'Keys with other characters than letters, digits and _ need double quotes inside the path',
-    })
-  }
-}
-
-interface Wanted {
-  readonly store: string
-  readonly key: string
-  readonly version?: string | undefined
-}
-
-/** Where an entry is fetched from, or undefined with every reason reported. */
-function sourceOf(
-  wanted: Wanted,
-  document: boolean,
-  at: Path,
-  keyAt: Path,
-  planning: Planning,
-): Source | undefined {
-  const { stores, pod, problems } = planning
-  planning.objects += 1
-  if (planning.objects > MAX_OBJECTS) {
-    if (planning.objects > MAX_OBJECTS + 1) return undefined
-    return report(planning, at, {
-      code: 'KEYFERRY_FILES',
-      message: `is over the limit of ${MAX_OBJECTS} objects`,
-      remedy: 'Split the SecretProviderClass',
-    })
-  }
-  const before = problems.length
-  const key = [...keyAt, 'key']
-  const fault = keyFault(wanted.key)
-  if (fault !== undefined) report(planning, key, { code: 'KEYFERRY_KEY', message: fault })
-  if (wanted.version !== undefined && !isVersion(wanted.version))
-    report(planning, [...at, 'version'], {
-      code: 'KEYFERRY_KEY',
-      message: 'is no version: letters, digits and _ . : + = @ -',
-    })
-  const store = stores.get(wanted.store)
-  if (!store && planning.broken.has(wanted.store)) return undefined
-  if (!store) {
-    const withheld = planning.withheld.has(wanted.store)
-    const problem = withheld ? withheldStore(wanted.store, pod) : unknownStore(wanted.store, stores, pod)
-    return report(planning, [...at, 'store'], problem)
-  }
-  if (!store.allows(wanted.key))
-    report(planning, key, {
-      kind: 'denied',
-      code: 'KEYFERRY_KEY_DENIED',
-      message: `is not among the keys of store "${store.name}" that ${pod.namespace}/${pod.serviceAccount} may read`,
-      remedy: `Ask the operator for an allow rule of the store`,
-    })
-  if (problems.length > before) return undefined
-  const { backend, settings, identity, configured, name } = store
-  try {
-    const ref: unknown = backend.ref(itemFor(backend.kind, { ...wanted, document }, pod.uid))
-    return { backend: backend.kind, store: settings, identity, ref, ...(configured && { name }) }
-  } catch (error) {
-    if (!(error instanceof PlanError)) throw error
-    for (const { code, message, remedy } of error.problems)
-      report(planning, key, {
-        code,
-        message: `cannot be used: ${message}`,
-        ...(remedy !== undefined && { remedy }),
-      })
-    return undefined
-  }
-}
-
-/** For the operator only: the store exists. */
-function withheldStore(name: string, pod: PodFacts): Pick<Problem, 'code' | 'message' | 'remedy'> {
-  return {
-    code: 'KEYFERRY_UNKNOWN_STORE',
-    message: `"${name}" has no allow rule for ${pod.namespace}/${pod.serviceAccount}`,
-    remedy: 'Add one to the store, or check the class as the service account that mounts it',
-  }
-}
-
-/** The same whether the store does not exist or is not for this pod. */
-function unknownStore(
-  name: string,
-  stores: ReadonlyMap<string, UsableStore>,
-  pod: PodFacts,
-): Pick<Problem, 'code' | 'message' | 'remedy'> {
-  const meant = nearMiss(name, stores.keys())
-  return {
-    code: 'KEYFERRY_UNKNOWN_STORE',
-    message: `"${name.slice(0, 100)}" is no store for ${pod.namespace}/${pod.serviceAccount}`,
-    remedy:
-      meant === undefined
-        ? 'Check the name, and ask the operator whether a rule of the store allows this service account'
-        : `Is "${meant}" meant?`,
   }
 }
 

@@ -1,5 +1,6 @@
 /** Owns the stores that an SPC defines for itself, where policy permits that. */
 import * as v from 'valibot'
+import type { Steps } from '../../formats/steps.ts'
 import type { Backend, Problem } from '../adapter.ts'
 import { readStores } from './language.ts'
 import type { UsableStore } from './stores.ts'
@@ -15,10 +16,10 @@ export interface OwnStores {
 }
 
 /** The stores of the parameter `stores`; always with the pod's identity. */
-export function inlineStores(
+export function* inlineStores(
   text: string | undefined,
   backends: ReadonlyMap<string, Backend> | InlineRefusal,
-): OwnStores {
+): Steps<OwnStores> {
   const stores = new Map<string, UsableStore>()
   const broken = new Set<string>()
   if (text === undefined || text.trim() === '') return { stores, broken, problems: [] }
@@ -32,7 +33,7 @@ export function inlineStores(
     }
     return { stores, broken, problems: [refusal] }
   }
-  const reading = readStores(text)
+  const reading = yield* readStores(text)
   const problems = [...reading.problems]
   for (const [name, { backend: kind, settings }] of Object.entries(reading.value ?? {})) {
     const backend = backends.get(kind)

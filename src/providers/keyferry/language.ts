@@ -1,6 +1,7 @@
 /** Owns the text of the parameters `files` and `stores`: its shape, and where each fault stands in it. */
 import * as v from 'valibot'
-import { loadYaml, YamlError, type YamlNode, type YamlPair } from '../../formats/yaml-nodes.ts'
+import type { Steps } from '../../formats/steps.ts'
+import { YamlError, yamlSteps, type YamlNode, type YamlPair } from '../../formats/yaml-nodes.ts'
 import { resolveScalar } from '../../formats/yaml-scalars.ts'
 import type { Problem } from '../adapter.ts'
 import { FORMATS } from './documents.ts'
@@ -113,12 +114,12 @@ interface Place {
 }
 
 /** Reads `files`. Every scalar is text: `mode: 0400` is octal and `version: 3` needs no quotes. */
-export function readFiles(text: string): Reading<readonly (FileEntry | GatherEntry | ExpandEntry)[]> {
+export function readFiles(text: string): Steps<Reading<readonly (FileEntry | GatherEntry | ExpandEntry)[]>> {
   return read('files', text, Files, (node) => node.text)
 }
 
 /** Reads `stores`. Scalars are what YAML 1.2 says, since settings have numbers and booleans. */
-export function readStores(text: string): Reading<InlineStores> {
+export function readStores(text: string): Steps<Reading<InlineStores>> {
   return read('stores', text, InlineStores, (node) => {
     const scalar = resolveScalar(node, 'yaml3')
     if (scalar.type === 'null') return null
@@ -129,12 +130,12 @@ export function readStores(text: string): Reading<InlineStores> {
 
 type Scalar = Extract<YamlNode, { kind: 'scalar' }>
 
-function read<S extends v.GenericSchema>(
+function* read<S extends v.GenericSchema>(
   parameter: 'files' | 'stores',
   text: string,
   schema: S,
   scalarOf: (node: Scalar) => unknown,
-): Reading<v.InferOutput<S>> {
+): Steps<Reading<v.InferOutput<S>>> {
   const code = parameter === 'files' ? 'KEYFERRY_FILES' : 'KEYFERRY_STORES'
   let root: YamlNode | undefined
   const problems: Problem[] = []
@@ -150,20 +151,25 @@ function read<S extends v.GenericSchema>(
       ...placeInside((lines ??= text.split(/\r?\n/)), nodeAt(root, path), place),
     }
   }
-  const value = plain(
-    () => (root = loadYaml(text)),
-    scalarOf,
-    (error, key) => {
-      const place = key ?? error
-      problems.push({
-        code,
-        message: `${parameter}: ${error.message.replace(/^yaml: (?:line \d+: )?/, '')}`,
-        parameter,
-        ...(place.line !== undefined && { line: place.line }),
-        ...(place.column !== undefined && { column: place.column }),
-      })
-    },
-  )
+  const fault: Complaint = (error, key) => {
+    const place = key ?? error
+    problems.push({
+      code,
+      message: `${parameter}: ${error.message.replace(/^yaml: (?:line \d+: )?/, '')}`,
+      parameter,
+      ...(place.line !== undefined && { line: place.line }),
+      ...(place.column !== undefined && { column: place.column }),
+    })
+  }
+  try {
+    root = yield* yamlSteps(text)
+  } catch (error) {
+    if (!(error instanceof YamlError)) throw error
+    fault(error)
+  }
+  yield
+  const value = root && plain(root, scalarOf, fault)
+  yield
   if (problems.length > 0) return { value: undefined, problems, problemAt, problemInside }
   const result = v.safeParse(schema, value)
   if (result.success) return { value: result.output, problems, problemAt, problemInside }
@@ -238,12 +244,14 @@ function placeInside(
   return { line: node.line + line, column: written.length - wanted.length + column }
 }
 
-/** Nodes as plain data without prototypes; faults of the text and double keys are told. */
-function plain(
-  load: () => YamlNode | undefined,
-  scalarOf: (node: Scalar) => unknown,
-  fault: (error: YamlError | { message: string; line?: number; column?: number }, key?: YamlNode) => void,
-): unknown {
+/** Tells of a fault of the text, or of a key in it. */
+type Complaint = (
+  error: YamlError | { message: string; line?: number; column?: number },
+  key?: YamlNode,
+) => void
+
+/** Nodes as plain data without prototypes; double keys are told. */
+function plain(root: YamlNode, scalarOf: (node: Scalar) => unknown, fault: Complaint): unknown {
   const dataOf = (node: YamlNode): unknown => {
     if (node.kind === 'scalar') return scalarOf(node)
     if (node.kind === 'list') return node.items.map(dataOf)
@@ -257,14 +265,7 @@ function plain(
     }
     return data
   }
-  try {
-    const root = load()
-    return root === undefined ? undefined : dataOf(root)
-  } catch (error) {
-    if (!(error instanceof YamlError)) throw error
-    fault(error)
-    return undefined
-  }
+  return dataOf(root)
 }
 
 /** Names that validation would pass over (threat model T16). */

@@ -1,29 +1,12 @@
 /** Owns the templates of a class that is being planned: compiled, their faults reported with their place. Pure. */
-import type { Problem } from '../adapter.ts'
-import type { Path, Reading } from './language.ts'
-import type { CompiledTemplate, TemplateCompiler } from './template-engine.ts'
+import type { Path } from './language.ts'
+import type { Planning } from './planning.ts'
+import type { CompiledTemplate } from './template-engine.ts'
 import type { Escape } from './template-filters.ts'
 import { tagsIn } from './template-text.ts'
 
 /** Most of all templates of a class together, so that planning it stays short. */
 const MAX_TOGETHER = { characters: 64 * 1024, tags: 600, faults: 30 }
-
-/** What the templates planned so far have cost. */
-export interface TemplatePlanning {
-  /** Undefined until a class with a template was prepared. */
-  readonly compiler: TemplateCompiler | undefined
-  readonly maxBytes: number
-  characters: number
-  tags: number
-  faults: number
-}
-
-interface Planning {
-  readonly reading: Pick<Reading<unknown>, 'problemAt' | 'problemInside'>
-  readonly problems: Problem[]
-  readonly templates: TemplatePlanning
-  readonly warnings: string[]
-}
 
 interface Wanted {
   /** Path of the file. */
@@ -37,7 +20,12 @@ interface Wanted {
 export function compiledTemplate(
   { path, text, escape, names }: Wanted,
   at: Path,
-  { reading, problems, templates, warnings }: Planning,
+  {
+    reading,
+    problems,
+    templates,
+    warnings,
+  }: Pick<Planning, 'reading' | 'problems' | 'templates' | 'warnings'>,
 ): CompiledTemplate | undefined {
   const { compiler, maxBytes } = templates
   if (!compiler) throw new Error('a class with a template was planned without prepare')
