@@ -202,8 +202,11 @@ export async function loadRegistry(
   })
 }
 
-/** A namespace may hold three quarters of the slots, so that one whose store hangs leaves room for others (T18). */
-const NAMESPACE_SHARE = 0.75
+/**
+ * A namespace may hold three quarters of the slots, so that one whose store hangs leaves room for others, and half of
+ * them while others come (T18).
+ */
+const NAMESPACE_SHARE = { alone: 0.75, beside: 0.5 } as const
 
 /** What the configuration's `limits` mean to the server. */
 export function serverLimits({ limits }: Config): Partial<ServerLimits> {
@@ -211,7 +214,8 @@ export function serverLimits({ limits }: Config): Partial<ServerLimits> {
     admission: {
       ...DEFAULT_ADMISSION,
       running: limits.running,
-      runningPerNamespace: Math.ceil(limits.running * NAMESPACE_SHARE),
+      runningPerNamespace: Math.ceil(limits.running * NAMESPACE_SHARE.alone),
+      runningBeside: Math.ceil(limits.running * NAMESPACE_SHARE.beside),
     },
     budgetMs: limits.budget,
     maxResponseBytes: limits.responseBytes,

@@ -9,6 +9,8 @@ export interface AdmissionLimits {
   readonly running: number
   /** Most of them from one namespace, so that a namespace whose store hangs leaves room for others. */
   readonly runningPerNamespace: number
+  /** Most of them from one namespace while mounts of others come: also the processor is shared then. */
+  readonly runningBeside: number
   /** Most mounts waiting. */
   readonly waiting: number
   /** Most of them from one namespace. */
@@ -18,9 +20,13 @@ export interface AdmissionLimits {
 export const DEFAULT_ADMISSION: AdmissionLimits = {
   running: 16,
   runningPerNamespace: 12,
+  runningBeside: 8,
   waiting: 1000,
   waitingPerNamespace: 500,
 }
+
+/** A namespace counts as coming while one of its mounts is among the last so many that began. */
+const RECENT = 100
 
 /** `run`: it holds a slot now. `wait`: {@link Admission.finish} will name it. `refused`: the queue is full. */
 export type Offer = 'run' | 'wait' | 'refused'
@@ -29,8 +35,8 @@ export type Offer = 'run' | 'wait' | 'refused'
 export interface Admission<Item> {
   /** @param deadline milliseconds since the epoch */
   offer(namespace: string, deadline: number, item: Item): Offer
-  /** A mount of `namespace` that ran is over. @returns the waiting mount that holds its slot now. */
-  finish(namespace: string): Item | undefined
+  /** A mount of `namespace` that ran is over. @returns the waiting mounts that hold slots now. */
+  finish(namespace: string): readonly Item[]
   /** Takes a mount that waits out of the queue. @returns false when it does not wait. */
   withdraw(namespace: string, item: Item): boolean
   counts(): { readonly running: number; readonly waiting: number }
@@ -48,12 +54,39 @@ export function createAdmission<Item>(limits: AdmissionLimits): Admission<Item> 
   let runningTotal = 0
   let waitingTotal = 0
 
+  let begun = 0
+  /** The last mount that began, and the last one of another namespace than that. */
+  let last = { namespace: '', at: Number.NEGATIVE_INFINITY }
+  let lastOther = last
+
+  const othersCome = (namespace: string): boolean =>
+    begun - (last.namespace === namespace ? lastOther : last).at < RECENT
+
   const roomFor = (namespace: string): boolean =>
-    runningTotal < limits.running && (running.get(namespace) ?? 0) < limits.runningPerNamespace
+    runningTotal < limits.running &&
+    (running.get(namespace) ?? 0) <
+      (othersCome(namespace) ? limits.runningBeside : limits.runningPerNamespace)
 
   const occupy = (namespace: string): void => {
+    begun++
+    if (last.namespace !== namespace) lastOther = last
+    last = { namespace, at: begun }
     runningTotal++
     running.set(namespace, (running.get(namespace) ?? 0) + 1)
+  }
+
+  const takeNext = (): Waiting<Item> | undefined => {
+    for (const [candidate, queue] of waiting) {
+      if (!roomFor(candidate)) continue
+      const next = queue.shift()
+      waiting.delete(candidate)
+      if (queue.length > 0) waiting.set(candidate, queue)
+      if (!next) continue
+      waitingTotal--
+      occupy(candidate)
+      return next
+    }
+    return undefined
   }
 
   return {
@@ -76,17 +109,10 @@ export function createAdmission<Item>(limits: AdmissionLimits): Admission<Item> 
       runningTotal--
       if (left === 0) running.delete(namespace)
       else running.set(namespace, left)
-      for (const [candidate, queue] of waiting) {
-        if (!roomFor(candidate)) continue
-        const next = queue.shift()
-        waiting.delete(candidate)
-        if (queue.length > 0) waiting.set(candidate, queue)
-        if (!next) continue
-        waitingTotal--
-        occupy(candidate)
-        return next.item
-      }
-      return undefined
+      const next: Item[] = []
+      // More than one when a namespace has more room now than before.
+      for (let item = takeNext(); item; item = takeNext()) next.push(item.item)
+      return next
     },
     withdraw: (namespace, item) => {
       const queue = waiting.get(namespace) ?? []

@@ -135,7 +135,7 @@ export function openMountCall(
     const held = slot
     slot = 'none'
     if (held === 'waiting') host.admission.withdraw(namespace, resume)
-    if (held === 'running') host.admission.finish(namespace)?.()
+    if (held === 'running') for (const next of host.admission.finish(namespace)) next()
   }
 
   const fail = (failure: MountFailure): void => {

@@ -42,6 +42,33 @@ describe('the benchmark', () => {
     }
   })
 
+  it('T29 the outage holds its targets, which no other program on the machine can change, and draws itself', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'kf-bench-test-'))
+    try {
+      const file = join(directory, 'figures.json')
+      const { status, stdout, stderr } = bench(
+        '--quick',
+        '--only',
+        'outage',
+        '--json',
+        file,
+        '--plots',
+        directory,
+      )
+      expect(status, stderr + stdout).toBe(0)
+      const report = JSON.parse(readFileSync(file, 'utf8')) as Report
+      const rows = report.scenarios[0]?.rows ?? []
+      expect(rows.length).toBeGreaterThan(8)
+      expect(
+        rows.filter(({ verdict }) => verdict !== 'met').map(({ what, measured }) => `${what}: ${measured}`),
+      ).toEqual([])
+      expect(readFileSync(join(directory, 'outage-quick.svg'), 'utf8')).toContain('store away')
+      expect(stdout).toMatch(/[▁▂▃▄▅▆▇█]{10}/)
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  }, 60_000)
+
   it('refuses a scenario that does not exist, and says which there are when asked', () => {
     expect(bench('--only', 'nothing')).toMatchObject({
       status: 2,
@@ -49,7 +76,17 @@ describe('the benchmark', () => {
     })
     const help = bench('--help')
     expect(help.status).toBe(0)
-    for (const name of ['start', 'latency', 'throughput', 'peak', 'hostile', 'memory'])
+    for (const name of [
+      'start',
+      'latency',
+      'throughput',
+      'keyferry',
+      'fairness',
+      'outage',
+      'peak',
+      'hostile',
+      'memory',
+    ])
       expect(help.stdout).toContain(`  ${name} `)
   })
 

@@ -10,8 +10,14 @@ describe('limits of the configuration', () => {
   })
 
   it.each([
-    ['running: 40', { admission: { ...DEFAULT_ADMISSION, running: 40, runningPerNamespace: 30 } }],
-    ['running: 1', { admission: { ...DEFAULT_ADMISSION, running: 1, runningPerNamespace: 1 } }],
+    [
+      'running: 40',
+      { admission: { ...DEFAULT_ADMISSION, running: 40, runningPerNamespace: 30, runningBeside: 20 } },
+    ],
+    [
+      'running: 1',
+      { admission: { ...DEFAULT_ADMISSION, running: 1, runningPerNamespace: 1, runningBeside: 1 } },
+    ],
     ['budget: 5s', { budgetMs: 5000 }],
     ['responseBytes: 8MiB', { maxResponseBytes: 8 * 1024 ** 2 }],
     ['inFlightBytes: 1MiB', { responseBytes: 1024 ** 2 }],

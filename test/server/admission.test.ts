@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { createAdmission, createByteBudget, type ByteClaim } from '../../src/server/admission.ts'
 
-const LIMITS = { running: 3, runningPerNamespace: 2, waiting: 8, waitingPerNamespace: 5 }
+const LIMITS = { running: 4, runningPerNamespace: 3, runningBeside: 2, waiting: 8, waitingPerNamespace: 5 }
 
 interface Mount {
   readonly namespace: string
@@ -30,12 +30,20 @@ describe('admission', () => {
         const admission = createAdmission<Mount>(LIMITS)
         let running: Mount[] = []
         let waiting: Mount[] = []
+        const begun = new Set<string>()
+        const limit = (namespace: string): number =>
+          [...begun].some((other) => other !== namespace) ? LIMITS.runningBeside : LIMITS.runningPerNamespace
+        const run = (mount: Mount): void => {
+          expect(of(running, mount.namespace)).toBeLessThan(limit(mount.namespace))
+          running.push(mount)
+          begun.add(mount.namespace)
+        }
         const of = (list: Mount[], namespace: string): number =>
           list.filter((mount) => mount.namespace === namespace).length
         for (const one of steps) {
           if (one.kind === 'offer') {
             const offer = admission.offer(one.mount.namespace, one.mount.deadline, one.mount)
-            if (offer === 'run') running.push(one.mount)
+            if (offer === 'run') run(one.mount)
             if (offer === 'wait') waiting.push(one.mount)
             if (offer === 'refused') {
               expect(waiting.length >= LIMITS.waiting || of(waiting, one.mount.namespace) >= 5).toBe(true)
@@ -43,13 +51,12 @@ describe('admission', () => {
           } else if (one.kind === 'finish' && running.length > 0) {
             const done = running[one.pick % running.length]!
             running = running.filter((mount) => mount !== done)
-            const next = admission.finish(done.namespace)
-            if (next) {
+            for (const next of admission.finish(done.namespace)) {
               expect(waiting).toContain(next)
               const rivals = waiting.filter((mount) => mount.namespace === next.namespace)
               expect(next.deadline).toBe(Math.min(...rivals.map((mount) => mount.deadline)))
               waiting = waiting.filter((mount) => mount !== next)
-              running.push(next)
+              run(next)
             }
           } else if (one.kind === 'withdraw' && waiting.length > 0) {
             const gone = waiting[one.pick % waiting.length]!
@@ -61,8 +68,7 @@ describe('admission', () => {
           expect(running.length).toBeLessThanOrEqual(LIMITS.running)
           for (const namespace of ['a', 'b', 'c', '__proto__']) {
             expect(of(running, namespace)).toBeLessThanOrEqual(LIMITS.runningPerNamespace)
-            const room =
-              running.length < LIMITS.running && of(running, namespace) < LIMITS.runningPerNamespace
+            const room = running.length < LIMITS.running && of(running, namespace) < limit(namespace)
             if (room) expect(of(waiting, namespace)).toBe(0)
           }
         }
@@ -74,9 +80,30 @@ describe('admission', () => {
     const admission = createAdmission<string>({ ...LIMITS, waiting: 600, waitingPerNamespace: 600 })
     for (let index = 0; index < 500; index++) admission.offer('storm', 1, `storm ${index}`)
     admission.offer('other', 99, 'running at once')
-    admission.offer('other', 99, 'queued')
-    const order = [admission.finish('storm'), admission.finish('storm'), admission.finish('storm')]
-    expect(order).toContain('queued')
+    admission.offer('other', 99, 'running, too')
+    admission.offer('other', 99, 'queued, too')
+    const order = [admission.finish('storm'), admission.finish('storm'), admission.finish('other')].flat()
+    expect(order).toContain('queued, too')
+  })
+
+  it('T18 a namespace holds less while others come, and more again when they have stopped', () => {
+    const limits = {
+      running: 16,
+      runningPerNamespace: 12,
+      runningBeside: 8,
+      waiting: 1000,
+      waitingPerNamespace: 500,
+    }
+    const admission = createAdmission<string>(limits)
+    let held = 0
+    for (let index = 0; index < 400; index++) if (admission.offer('storm', 1, 'storm') === 'run') held += 1
+    expect(held).toBe(12)
+    admission.offer('other', 1, 'other')
+    for (let index = 0; index < 8; index++) held += admission.finish('storm').length - 1
+    expect(held).toBe(8)
+    admission.finish('other')
+    for (let index = 0; index < 99; index++) held += admission.finish('storm').length - 1
+    expect(held).toBe(12)
   })
 
   it('T18 namespaces take turns', () => {
@@ -85,7 +112,8 @@ describe('admission', () => {
     for (const item of ['a1', 'a2', 'a3']) admission.offer('a', 1, item)
     for (const item of ['b1', 'b2']) admission.offer('b', 1, item)
     const order: (string | undefined)[] = []
-    for (let last = 'a'; order.length < 5; last = String(order.at(-1))[0]!) order.push(admission.finish(last))
+    for (let last = 'a'; order.length < 5; last = String(order.at(-1))[0]!)
+      order.push(...admission.finish(last))
     expect(order).toEqual(['a1', 'b1', 'a2', 'b2', 'a3'])
   })
 })

@@ -116,7 +116,13 @@ describe('load', () => {
   })
 
   it('T18 what the queue has no room for gets a final code and a text', async () => {
-    const admission = { running: 1, runningPerNamespace: 1, waiting: 2, waitingPerNamespace: 2 }
+    const admission = {
+      running: 1,
+      runningPerNamespace: 1,
+      runningBeside: 1,
+      waiting: 2,
+      waitingPerNamespace: 2,
+    }
     const one = await start(() => new Promise(() => {}), { limits: { admission, budgetMs: 500 } })
     const codes = await Promise.all(
       Array.from({ length: 6 }, () => failureOf(one.client.mount(mountRequest()))),
