@@ -18,6 +18,7 @@ const stampFile = join(root, 'node_modules', '.keyferry-stamp')
 /** Task name → commands, each an argument list; `node` is a Node that runs TypeScript. */
 const tasks = {
   start: [['node', 'bin/keyferry.mjs', 'quickstart']],
+  example: [['node', 'scripts/two-stores.ts']],
   test: [['node', vitest(), 'run']],
   check: [
     ['oxlint', '--type-aware', '--deny-warnings'],
@@ -50,6 +51,7 @@ const tasks = {
 /** Tasks that run the shipped bundle rather than the sources. */
 const needsBuild = new Set([
   'start',
+  'example',
   'test',
   'check',
   'build',
