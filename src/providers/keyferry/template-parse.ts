@@ -25,7 +25,7 @@ const BLOCKS: ReadonlyMap<string, readonly string[]> = new Map([
 /** Most blocks inside each other. */
 const MAX_DEPTH = 20
 /** Most characters of all tags and outputs together. */
-const MAX_CODE = 16 * 1024
+const MAX_CODE = 12 * 1024
 /** Most faults told of one template. */
 const MAX_FAULTS = 10
 

@@ -268,6 +268,18 @@ describe('names and members', () => {
     expect(() => compiled.render(new Map())).toThrow('"v" is not there')
   })
 
+  it('a template renders after many others have been read, which takes its place in memory', () => {
+    const names = new Set(['v'])
+    const made = Array.from({ length: 60 }, (_, index) =>
+      compile({ text: `${index}${'{{ v }}'.repeat(290)}`, escape: undefined, names, maxBytes: 1000 }),
+    )
+    for (const [index, one] of made.entries()) {
+      if ('faults' in one) throw new Error('it has faults')
+      const file = Buffer.from(one.render(new Map([['v', Buffer.from('x')]]))).toString()
+      expect(file).toBe(`${index}${'x'.repeat(290)}`)
+    }
+  })
+
   it('what is written is bounded by the size of a file', () => {
     expect(rendered('{{ v }}', { v: 'x'.repeat(100) }, { maxBytes: 100 })).toHaveLength(100)
     expect(refusal('{{ v }}!', { v: 'x'.repeat(100) }, { maxBytes: 100 })).toMatchObject({
