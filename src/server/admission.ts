@@ -127,6 +127,23 @@ export function createAdmission<Item>(limits: AdmissionLimits): Admission<Item> 
   }
 }
 
+/**
+ * Which of those that wait give way when others cannot even be read: of the namespace that holds most bytes the
+ * last to come, until `bytes` are free.
+ * @param waiting in the order in which they came
+ */
+export function givingWay<Call extends { readonly namespace: string; readonly bytes: number }>(
+  waiting: readonly Call[],
+  bytes: number,
+): readonly Call[] {
+  const held = (calls: readonly Call[]): number => calls.reduce((sum, call) => sum + call.bytes, 0)
+  const byNamespace = [...Map.groupBy(waiting, ({ namespace }) => namespace).values()]
+  const [heaviest = []] = byNamespace.sort((a, b) => held(b) - held(a))
+  const last = heaviest.toReversed()
+  const enough = last.findIndex((_, index) => held(last.slice(0, index + 1)) >= bytes)
+  return enough < 0 ? last : last.slice(0, enough + 1)
+}
+
 /** Part of a {@link ByteBudget} that somebody holds or waits for. */
 export interface ByteClaim {
   /** Gives back all but `bytes`. */

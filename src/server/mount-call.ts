@@ -11,7 +11,7 @@ import { decodeMountRequest, type MountRequest } from '../mount/request.ts'
 import { MOUNT_REQUEST, MOUNT_RESPONSE, type WireMountRequest } from '../rpc/contract.ts'
 import { decode, encodedLength, encodeInto, WireError, type Decoded } from '../rpc/wire.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { Admission, ByteBudget, ByteClaim } from './admission.ts'
+import { givingWay, type Admission, type ByteBudget, type ByteClaim } from './admission.ts'
 import { FAILURE, statusOf, type FinalStatus } from './final-status.ts'
 
 /** How a Mount call ended, for metrics and log. Holds no value and nothing the caller wrote but its namespace. */
@@ -39,6 +39,8 @@ export interface MountHost {
   /** Encoded response bytes on their way to the driver. */
   readonly responses: ByteBudget
   readonly maxRequestBytes: number
+  /** A request that could not be read for so many milliseconds has another namespace's waiting ones give way. */
+  readonly giveWayMs: number
   readonly maxResponseBytes: number
   /** Time a call may take when its deadline allows more, in milliseconds. */
   readonly budgetMs: number
@@ -53,6 +55,8 @@ export interface MountHost {
 export interface MountCall {
   /** Calls `read` once there is room for the request. */
   admitReading(read: () => void): void
+  /** What it holds while it waits for a slot. */
+  waiting(): { readonly namespace: string; readonly bytes: number } | undefined
   /** Runs the mount in `bytes`, a whole MountRequest, and calls `reply` with the response if there is one. */
   run(bytes: Buffer, reply: (response: LateBuffer) => void): void
   /** The call is over for the transport: flushed, failed or cancelled. */
@@ -108,6 +112,8 @@ export function openMountCall(
   let requestClaim: ByteClaim | undefined
   let responseClaim: ByteClaim | undefined
   let resume = (): void => {}
+  let heldBytes = 0
+  let unread: NodeJS.Timeout | undefined
 
   const report = (grpcCode: number, outcome: string, responseBytes: number): void => {
     const durationMs = Date.now() - started
@@ -131,6 +137,7 @@ export function openMountCall(
 
   /** Gives back everything that is not needed to flush the response. */
   const leave = (): void => {
+    clearInterval(unread)
     requestClaim?.release()
     const held = slot
     slot = 'none'
@@ -206,13 +213,17 @@ export function openMountCall(
 
   const mountCall: MountCall = {
     admitReading: (read) => {
+      unread = setInterval(() => makeRoom(host), host.giveWayMs).unref()
       requestClaim = host.requests.claim(host.maxRequestBytes, () => {
+        clearInterval(unread)
         if (!answered) read()
       })
     },
+    waiting: () => (slot === 'waiting' ? { namespace, bytes: heldBytes } : undefined),
     run: (bytes, reply) => {
       if (answered) return
       requestClaim?.shrinkTo(bytes.length)
+      heldBytes = bytes.length
       namespace = namespaceIn(bytes)
       // While it waits a request stays bytes: decoded it would take several times the room, in the heap.
       resume = () => {
@@ -264,6 +275,15 @@ export function openMountCall(
     deadline === started + host.budgetMs ? FAILURE.outOfBudget(host.budgetMs) : FAILURE.deadline
   let timer = setTimeout(() => fail(outOfTime), Math.max(0, deadline - started))
   return mountCall
+}
+
+/** Room for one request: a storm of large ones must not keep others from being read at all (threat model T18). */
+function makeRoom({ live, maxRequestBytes }: MountHost): void {
+  const waiting = [...live].flatMap((call) => {
+    const held = call.waiting()
+    return held ? [{ ...held, call }] : []
+  })
+  for (const { call } of givingWay(waiting, maxRequestBytes)) call.fail(FAILURE.queueFull)
 }
 
 /** A transport that never says that a call is over must not hold its bytes for ever. */

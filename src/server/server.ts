@@ -29,6 +29,8 @@ export interface ServerLimits {
   readonly responseBytes: number
   /** Requests being read or waiting at once, in bytes. Default 24 MiB; what is over it waits unread in the kernel. */
   readonly requestBytes: number
+  /** After so many milliseconds a request that could not be read has waiting ones give way. Default 30 000. */
+  readonly giveWayMs: number
   readonly admission: AdmissionLimits
 }
 
@@ -40,6 +42,7 @@ export const DEFAULT_SERVER_LIMITS: ServerLimits = {
   maxRequestBytes: 4 * MIB,
   responseBytes: 16 * MIB,
   requestBytes: 24 * MIB,
+  giveWayMs: 30_000,
   admission: DEFAULT_ADMISSION,
 }
 
@@ -95,6 +98,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     requests: createByteBudget(limits.requestBytes),
     responses: createByteBudget(limits.responseBytes),
     maxRequestBytes: limits.maxRequestBytes,
+    giveWayMs: limits.giveWayMs,
     maxResponseBytes: limits.maxResponseBytes,
     budgetMs: limits.budgetMs,
     flushGraceMs: limits.flushGraceMs,

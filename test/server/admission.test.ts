@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { createAdmission, createByteBudget, type ByteClaim } from '../../src/server/admission.ts'
+import { createAdmission, createByteBudget, givingWay, type ByteClaim } from '../../src/server/admission.ts'
 
 const LIMITS = { running: 4, runningPerNamespace: 3, runningBeside: 2, waiting: 8, waitingPerNamespace: 5 }
 
@@ -115,6 +115,18 @@ describe('admission', () => {
     for (let last = 'a'; order.length < 5; last = String(order.at(-1))[0]!)
       order.push(...admission.finish(last))
     expect(order).toEqual(['a1', 'b1', 'a2', 'b2', 'a3'])
+  })
+})
+
+describe('giving way', () => {
+  const call = (namespace: string, bytes: number) => ({ namespace, bytes })
+  it.each([
+    ['nobody waits', [], 10, []],
+    ['the last of the heaviest', [call('a', 5), call('b', 4), call('b', 4)], 4, [2]],
+    ['as many as are needed', [call('a', 5), call('a', 5), call('b', 9), call('a', 5)], 10, [3, 1]],
+    ['all of the heaviest, and nobody else', [call('a', 5), call('b', 4), call('a', 1)], 10, [2, 0]],
+  ])('T18 %s', (_name, waiting, bytes, expected) => {
+    expect(givingWay(waiting, bytes).map((one) => waiting.indexOf(one))).toEqual(expected)
   })
 })
 

@@ -115,6 +115,27 @@ describe('load', () => {
     await Promise.all(storm)
   })
 
+  it('T18 large requests of one namespace whose store hangs do not keep another from being read', async () => {
+    const one = await start(
+      (request) =>
+        request.pod.namespace === 'storm'
+          ? new Promise(() => {})
+          : Promise.resolve(answerOf(Buffer.from('calm'))),
+      { limits: { giveWayMs: 200 } },
+    )
+    // Twelve run; what waits fills the budget for requests, and the rest cannot be read.
+    const storm = Array.from({ length: 50 }, () =>
+      failureOf(one.client.mount(mountRequest({ namespace: 'storm', padding: 1024 * 1024 }))),
+    )
+    await until(() => one.server.stats().requestBytes > 20 * 1024 * 1024)
+    const calm = await one.client.mount(mountRequest({ namespace: 'calm' }), { deadlineMs: 10_000 })
+    expect(calm.files[0]?.contents.toString()).toBe('calm')
+    await one.server.close({ drainMs: 0 })
+    const failures = await Promise.all(storm)
+    expect(new Set(failures.map(({ code }) => code))).toEqual(new Set([status.FAILED_PRECONDITION]))
+    expect(failures.some(({ text }) => text.includes('TOO_MANY_MOUNTS'))).toBe(true)
+  })
+
   it('T18 what the queue has no room for gets a final code and a text', async () => {
     const admission = {
       running: 1,
