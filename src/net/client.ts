@@ -33,7 +33,7 @@ export function createHttpClient(options: PoolOptions): ClosableHttpClient {
       const agent = url.protocol === 'https:' ? pool.https : pool.http
       const deadline = performance.now() + (request.timeoutMs ?? TIMEOUT_MS)
       const host = hostOf(url)
-      return slotFor(agent, host)(async () => {
+      const call = async (): Promise<HttpResponse> => {
         // The wait counts: whoever asks for a time means the whole of it.
         if (performance.now() >= deadline)
           throw new HttpError('timeout', host, `${host} did not answer in time`)
@@ -45,8 +45,26 @@ export function createHttpClient(options: PoolOptions): ClosableHttpClient {
           closeIdle(agent)
           return await exchange(request, url, agent, deadline)
         }
-      }, request.turn)
+      }
+      return orAborted(slotFor(agent, host)(call, request.turn), request.signal, host)
     },
+  }
+}
+
+/** Whoever gives up does not wait for a place. */
+async function orAborted(
+  reply: Promise<HttpResponse>,
+  signal: AbortSignal,
+  host: string,
+): Promise<HttpResponse> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const onAbort = (): void => reject(new HttpError('aborted', host, `the call to ${host} was given up`))
+  if (signal.aborted) onAbort()
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([reply, promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }
 

@@ -202,6 +202,40 @@ describe('deadlines', () => {
   })
 })
 
+describe('T18 calls to one host', () => {
+  const asks = async (http: ReturnType<typeof client>, url: string, turn: string, signal?: AbortSignal) =>
+    http.send({ ...get(url, { to: operator, ...(signal && { signal }) }), turn })
+
+  it('of a namespace whose calls hang leave room, and the waiting ones take turns', async () => {
+    const held: (() => void)[] = []
+    const server = await fake((request, response) => {
+      if (request.url === '/slow') held.push(() => response.end())
+      else response.end('quick')
+    })
+    const http = client()
+    const storm = Array.from({ length: 200 }, () => asks(http, `${server.url}/slow`, 'noisy'))
+    while (held.length < 48) await new Promise((resolve) => setTimeout(resolve, 5))
+    for (let index = 0; index < 20; index += 1)
+      expect((await asks(http, `${server.url}/quick`, 'quiet')).body.toString()).toBe('quick')
+    expect(held).toHaveLength(48)
+    const answering = setInterval(() => {
+      for (const answer of held.splice(0)) answer()
+    }, 5)
+    await Promise.all(storm).finally(() => clearInterval(answering))
+  })
+
+  it('are given up at once, also while they wait for a place', async () => {
+    const server = await fake(() => {})
+    const http = client()
+    const mount = new AbortController()
+    const all = Array.from({ length: 100 }, () => failure(asks(http, server.url, 'noisy', mount.signal)))
+    while (server.requests.length < 48) await new Promise((resolve) => setTimeout(resolve, 5))
+    mount.abort()
+    expect(new Set((await Promise.all(all)).map((error) => error.failure))).toEqual(new Set(['aborted']))
+    expect(server.requests).toHaveLength(48)
+  })
+})
+
 describe('T14 replies', () => {
   it('are refused over the cap, with and without a length, and the connection is dropped', async () => {
     const server = await fake((request, response) => {
