@@ -222,6 +222,7 @@ export function openMountCall(
     waiting: () => (slot === 'waiting' ? { namespace, bytes: heldBytes } : undefined),
     run: (bytes, reply) => {
       if (answered) return
+      forgetReceived(call)
       requestClaim?.shrinkTo(bytes.length)
       heldBytes = bytes.length
       namespace = namespaceIn(bytes)
@@ -338,11 +339,27 @@ function namespaceIn(bytes: Buffer): string {
   return end < 0 ? '' : value.toString('latin1', 0, end)
 }
 
+const NOT_COMPRESSED = Buffer.alloc(1)
+
 /** Class of an unexpected error and where it was thrown, without its message. */
 function placeOf(error: unknown): { readonly error: string; readonly at: string } {
   if (!(error instanceof Error)) return { error: typeof error, at: '' }
   const frames = (error.stack ?? '').split('\n').filter((line) => line.startsWith('    at '))
   return { error: error.name, at: (frames[0] ?? '').trim() }
+}
+
+/**
+ * Overwrites the pieces in which a whole message was received: grpc-js has copied them together, but keeps
+ * them, tokens and all, as long as the call's stream, which lives until the next great garbage collection.
+ */
+function forgetReceived(call: ServerInterceptingCallInterface): void {
+  const { decoder } = call as unknown as {
+    decoder?: { readPartialMessage: Buffer[]; readCompressFlag: Buffer }
+  }
+  if (decoder === undefined) return
+  for (const piece of decoder.readPartialMessage) piece.fill(0)
+  decoder.readPartialMessage = []
+  decoder.readCompressFlag = NOT_COMPRESSED
 }
 
 /** Resets the call's stream with a code that gRPC reads as INTERNAL. grpc-js has no public way to do so. */

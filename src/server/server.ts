@@ -87,10 +87,17 @@ const LAST_WORDS_MS = 1000
 const WARM_UP_MS = 5000
 
 /**
+ * What messages of usual size must not share memory with each other for: then they can be given back when
+ * they are done. Newer versions of Node pool 64 KiB, which stays as long as its smallest part.
+ */
+const POOL_BYTES = 8192
+
+/**
  * Binds every socket and answers on all of them when the promise resolves.
  * @throws SocketError
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  Buffer.poolSize = POOL_BYTES
   const limits = { ...DEFAULT_SERVER_LIMITS, ...options.limits }
   const host: MountHost = {
     pipeline: options.pipeline,

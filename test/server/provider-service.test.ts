@@ -259,6 +259,33 @@ describe('Mount', () => {
     expect(ours[0]?.subarray(5).every((byte) => byte === 0)).toBe(true)
   })
 
+  it('T24 a request is overwritten wherever it was received, and its memory given back', async () => {
+    one = await running(smallFile)
+    const pieces: Uint8Array[] = []
+    const whole: Buffer[] = []
+    const concat = Buffer.concat.bind(Buffer)
+    const message = grpcMessage(MOUNT_METHOD.requestSerialize(mountRequest({ padding: 10_000 })))
+    Buffer.concat = (list, length) => {
+      const made = concat(list, length)
+      if (made.length === message.length) {
+        pieces.push(...list)
+        whole.push(made)
+      }
+      return made
+    }
+    const client = await connectRaw(one.path)
+    try {
+      client.send(callFrames(1, callHeaders(MOUNT_METHOD.path, 'localhost'), message))
+      await until(() => one?.reports.length === 1)
+    } finally {
+      Buffer.concat = concat
+    }
+    client.socket.destroy()
+    expect(pieces.length).toBeGreaterThan(2)
+    expect(pieces.slice(2).every((piece) => piece.every((byte) => byte === 0))).toBe(true)
+    expect(whole.map(({ buffer }) => buffer.byteLength)).toEqual([0])
+  })
+
   it('driver 4 a caller that hangs up fires the signal and frees everything', async () => {
     const started = gate()
     let signal: AbortSignal | undefined
