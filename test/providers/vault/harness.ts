@@ -200,6 +200,7 @@ export function createHarness(options: HarnessOptions = {}): Harness {
       meter,
       now: () => clock.now(),
       random: () => 0,
+      sleep: (ms) => clock.advance(ms),
     }),
     caller: (request, context) => ({
       identityKey: () => `${request.pod.namespace}/${request.pod.serviceAccount}`,
