@@ -20,7 +20,8 @@ export const hostile: Scenario = {
   title: 'Event loop held by a single hostile input',
   run: async ({ quick, directory, progress }) => {
     const identity = await createIdentity(directory)
-    const dialects = BUILT_IN.flatMap((entry) => entry.dialects).filter((name) => !ALIASES.has(name))
+    const vendors = BUILT_IN.flatMap((entry) => entry.dialects).filter((name) => !ALIASES.has(name))
+    const dialects = [...vendors, 'keyferry']
     const start = (): Promise<BenchServer> =>
       startBenchServer({ directory, config: sopsConfig(identity), dialects, probe: true })
     let server = await start()

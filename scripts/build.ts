@@ -1,6 +1,6 @@
 /** Owns the shipped bundle: ES modules, split, so that a vendor's SDK is loaded when first used. */
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { rm, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
 import * as esbuild from 'esbuild'
 
 const root = join(import.meta.dirname, '..')
@@ -48,7 +48,7 @@ const httpWithoutFetch: esbuild.Plugin = {
 }
 
 await rm(outdir, { recursive: true, force: true })
-await esbuild.build({
+const { metafile } = await esbuild.build({
   entryPoints: { cli: join(root, 'src/cli.ts'), adapter: join(root, 'src/providers/adapter.ts') },
   outdir,
   bundle: true,
@@ -59,9 +59,32 @@ await esbuild.build({
   mainFields: ['module', 'main'],
   conditions: ['module', 'import', 'node'],
   legalComments: 'external',
+  // A process keeps the text of what it loaded: without indentation and comments 2.7 MiB less. Names stay, and
+  // lines stay short enough to say where in a stack something is.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  lineLimit: 160,
   external: ['openpgp'],
   plugins: [withoutProtoLoader, httpWithoutFetch],
   chunkNames: 'chunks/[name]-[hash]',
   banner: { js: banner },
   logLevel: 'warning',
+  metafile: true,
 })
+
+/** What each file was made of, and what it loads without being asked: for whoever audits the bundle. */
+const contents = Object.entries(metafile.outputs).flatMap(([file, { inputs, imports }]) => {
+  const loads = imports.filter(({ kind }) => kind === 'import-statement').map(({ path }) => named(path))
+  return file.endsWith('.js') ? [[named(file), { from: Object.keys(inputs).map(source), loads }]] : []
+})
+await writeFile(join(outdir, 'contents.json'), `${JSON.stringify(Object.fromEntries(contents), null, 1)}\n`)
+
+function named(path: string): string {
+  return path.startsWith('node:') ? path : relative(outdir, join(process.cwd(), path))
+}
+
+/** Where a source stands in the repository, or which package it is of. */
+function source(path: string): string {
+  const inPackage = path.lastIndexOf('node_modules/')
+  return inPackage === -1 ? relative(root, join(process.cwd(), path)) : path.slice(inPackage)
+}

@@ -109,6 +109,9 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   openbao: { roleName: 'r', openbaoAddress: 'https://bao.example' },
 }
 
+/** The parameter that lists what to mount, where it is not `objects`. */
+const LISTS: Readonly<Record<string, string>> = { gcp: 'secrets', gke: 'secrets', keyferry: 'files' }
+
 function parameterInputs(provider: string): readonly HostileInput[] {
   const group = `parameters of ${provider}`
   const beside = BESIDE[provider] ?? {}
@@ -118,9 +121,8 @@ function parameterInputs(provider: string): readonly HostileInput[] {
     provider,
     send: mountRequest({ parameters: { ...beside, ...parameters } }),
   })
-  // Azure's and Google's words for it are "objects" and "secrets"; the other one is ignored.
   const list = (text: string): Readonly<Record<string, string>> => ({
-    [provider === 'gcp' ? 'secrets' : 'objects']: text,
+    [LISTS[provider] ?? 'objects']: text,
   })
   return [
     ...Object.entries(YAML).flatMap(([name, make]) => [

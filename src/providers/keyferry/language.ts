@@ -174,6 +174,7 @@ function* read<S extends v.GenericSchema>(
   const result = v.safeParse(schema, value)
   if (result.success) return { value: result.output, problems, problemAt, problemInside }
   for (const issue of result.issues) {
+    yield
     const path = (issue.path ?? []).map((item) =>
       typeof item.key === 'number' ? item.key : String(item.key),
     )
