@@ -272,6 +272,8 @@ describe('fuzz', () => {
 
   it('agrees with the community implementation wherever both have an answer without functions', () => {
     const simple = atom.filter((part) => !part.includes('('))
+    // Values of an object come in the order of its keys with us, and as they are written with them.
+    const sorted = JSON.parse(search('@')) as typeof DATA
     let compared = 0
     fc.assert(
       fc.property(fc.array(simple, { minLength: 1, maxLength: 6 }), (parts) => {
@@ -280,7 +282,7 @@ describe('fuzz', () => {
         if (['syntax', 'type', 'limit'].includes(ours)) return
         let theirs: unknown
         try {
-          theirs = communitySearch(DATA, expression)
+          theirs = communitySearch(sorted, expression)
         } catch {
           return
         }
