@@ -70,7 +70,7 @@ export function parseSpcs(file: string, text: string): SpcFile[] {
   const { classes, faults } = inspectSpcs(file, text)
   const first = faults.find(({ severity }) => severity === 'fault')
   if (first) {
-    const remedy = first.remedy === undefined ? '' : `; ${first.remedy}`
+    const remedy = first.remedy === undefined ? '' : `. ${first.remedy}.`
     throw new UsageError(`${file}:${first.line}:${first.column}: ${first.message}${remedy}`)
   }
   if (classes.length === 0)

@@ -106,7 +106,7 @@ function* planSteps(
   const planning: Planning = {
     reading,
     stores,
-    withheld: new Set(options.reader === 'operator' ? options.stores.map(({ name }) => name) : []),
+    configured: options.reader === 'operator' ? new Set(options.stores.map(({ name }) => name)) : undefined,
     broken: own.broken,
     pod,
     problems,
@@ -118,7 +118,7 @@ function* planSteps(
   problems.push(...reading.problems)
   const outputs: Output[] = []
   for (const [index, entry] of (reading.value ?? []).entries()) {
-    const output = outputOf(entry, [index], planning)
+    const output = entry && outputOf(entry, [index], planning)
     if (output) outputs.push(output)
     yield
   }

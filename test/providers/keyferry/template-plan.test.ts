@@ -320,7 +320,8 @@ describe('a fault of a template', () => {
     const entry = (path: number): string =>
       `- { path: f${path}, store: db, key: k, template: '${'{{ x }}'.repeat(20)}' }\n`
     const found = await problems(`${entry(1)}${entry(2)}${entry(3)}- { path: f4, store: db }\n`)
-    expect(found.map(({ code }) => code)).toEqual(['KEYFERRY_FILES'])
+    expect(found).toHaveLength(31)
+    expect(found[0]?.code).toBe('KEYFERRY_FILES')
     const only = await problems(`${entry(1)}${entry(2)}${entry(3)}- { path: f4, store: nope, key: k }\n`)
     expect(only).toHaveLength(31)
     expect(only.at(-1)?.code).toBe('KEYFERRY_UNKNOWN_STORE')
