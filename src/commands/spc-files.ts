@@ -125,7 +125,7 @@ function yamlFault(source: SourceText, error: { message: string; pos: readonly [
     code: 'SPC_YAML',
     message: `this is not YAML: ${place === -1 ? what : what.slice(0, place)}`,
     ...(source.text.includes('{{') && {
-      remedy: 'A Helm template is checked as Helm renders it: helm template … | keyferry lint -',
+      remedy: 'If it is a Helm template, check what Helm renders: helm template … | keyferry lint -',
     }),
   }
 }
