@@ -1,6 +1,6 @@
 /** Owns the dialect `keyferry`: files of several named stores in one volume. Pure. */
 import { nearMiss } from '../../formats/near-miss.ts'
-import { resultOf, type Steps } from '../../formats/steps.ts'
+import type { Steps } from '../../formats/steps.ts'
 import {
   ON_REVOKED,
   PlanError,
@@ -62,8 +62,7 @@ export function keyferryDialect(options: KeyferryOptions): Dialect {
       const { createTemplateCompiler } = await import('./template-engine.ts')
       compiler ??= createTemplateCompiler()
     },
-    plan: (request) => resultOf(planSteps(request, options, compiler)),
-    planSteps: (request) => planSteps(request, options, compiler),
+    plan: (request) => planSteps(request, options, compiler),
   }
 }
 

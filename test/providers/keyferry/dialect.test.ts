@@ -1,4 +1,5 @@
 /** The language of `provider: keyferry`: parameters and configured stores in, a plan or every fault out. */
+import { planNow } from '../../../src/mount/planner.ts'
 import fc from 'fast-check'
 import * as v from 'valibot'
 import { describe, expect, it } from 'vitest'
@@ -57,7 +58,7 @@ function plan(
   more: Record<string, string> = {},
   options: Partial<KeyferryOptions> = {},
 ): Plan {
-  return keyferryDialect({ stores: STORES, inline: 'deny', maxFileBytes: 1024 * 1024, ...options }).plan({
+  return planNow(keyferryDialect({ stores: STORES, inline: 'deny', maxFileBytes: 1024 * 1024, ...options }), {
     pod: { name: 'web-0', namespace: 'shop', uid: 'u-1', serviceAccount: 'web' },
     parameters: new Map(Object.entries({ ...(files !== undefined && { files }), ...more })),
     nodePublishKeys: new Set(),
@@ -416,7 +417,7 @@ describe('who may use a store', () => {
           maxFileBytes: 1024,
         })
         const asked = (): Plan =>
-          dialect.plan({
+          planNow(dialect, {
             pod: { name: 'p', namespace, uid: 'u', serviceAccount },
             parameters: new Map([['files', JSON.stringify([{ path: 'f', store: 's', key }])]]),
             nodePublishKeys: new Set(),

@@ -1,4 +1,5 @@
 /** Templates of the keyferry dialect without a value: which entries there are, and every fault with its place. */
+import { planNow } from '../../../src/mount/planner.ts'
 import * as v from 'valibot'
 import { describe, expect, it } from 'vitest'
 import { PlanError, type Backend, type Plan, type Problem } from '../../../src/providers/adapter.ts'
@@ -34,7 +35,7 @@ async function planned(files: string): Promise<Plan> {
     provider: 'keyferry',
   }
   await dialect.prepare?.(request)
-  return dialect.plan(request)
+  return planNow(dialect, request)
 }
 
 async function problems(files: string): Promise<readonly Problem[]> {
@@ -139,7 +140,7 @@ describe('an entry with a template', () => {
     await dialect.prepare?.({ parameters })
     const files = "[{ path: f, store: db, key: k, template: 'x' }]"
     expect(() =>
-      dialect.plan({
+      planNow(dialect, {
         pod: { name: 'p', namespace: 'n', uid: 'u', serviceAccount: 's' },
         parameters: new Map([['files', files]]),
         nodePublishKeys: new Set(),
