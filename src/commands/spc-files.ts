@@ -70,7 +70,7 @@ export function parseSpcs(file: string, text: string): SpcFile[] {
   const { classes, faults } = inspectSpcs(file, text)
   const first = faults.find(({ severity }) => severity === 'fault')
   if (first) {
-    const remedy = first.remedy === undefined ? '' : `; ${first.remedy}`
+    const remedy = first.remedy === undefined ? '' : `. ${first.remedy}.`
     throw new UsageError(`${file}:${first.line}:${first.column}: ${first.message}${remedy}`)
   }
   if (classes.length === 0)
@@ -125,7 +125,7 @@ function yamlFault(source: SourceText, error: { message: string; pos: readonly [
     code: 'SPC_YAML',
     message: `this is not YAML: ${place === -1 ? what : what.slice(0, place)}`,
     ...(source.text.includes('{{') && {
-      remedy: 'A Helm template is checked as Helm renders it: helm template … | keyferry lint -',
+      remedy: 'If it is a Helm template, check what Helm renders: helm template … | keyferry lint -',
     }),
   }
 }

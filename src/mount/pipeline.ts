@@ -151,11 +151,13 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     const resolutions = await resolved(admitted, options.caller(request, context, dialect))
     const all = await inSlices(filesOf(plan, resolutions))
     for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
+    // What the plan leaves out counts as one more output that was denied.
     const [first, ...rest] = refused
     const whole: readonly Rendered[] = first ? [...all, { failures: [first, ...rest] }] : all
     const rendered = withoutRevoked(whole, standing)
     const settled = assembleAnswer(plan, rendered, options.log, mayRemove(standing))
     report(options, request, context, { plan, marks, rendered, settled }, options.now() - started)
+    // A mount that fails after all (its answer is too large, say) has taken nothing away.
     const told = settled instanceof MountFailure ? whole : rendered
     reportRevocation.settled(request, context, { plan, rendered: told, republish })
     if (settled instanceof MountFailure) {

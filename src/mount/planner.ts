@@ -1,6 +1,6 @@
 /** Owns the step from a request to a plan whose outputs have been checked. */
 import { hash } from 'node:crypto'
-import { inSlices } from '../formats/steps.ts'
+import { inSlices, resultOf } from '../formats/steps.ts'
 import { PlanError, type Dialect, type Plan, type PlanRequest, type Problem } from '../providers/adapter.ts'
 import { MountFailure } from './errors.ts'
 import { planProblems } from './outputs.ts'
@@ -63,7 +63,8 @@ function planMemo(): (dialect: Dialect, request: PlanRequest) => Promise<Plan> {
       keep(key, known)
       return known.plan
     }
-    const plan = dialect.planSteps ? await inSlices(dialect.planSteps(request)) : dialect.plan(request)
+    const made = dialect.plan(request)
+    const plan = 'outputs' in made ? made : await inSlices(made)
     forget(key)
     keep(key, { plan, characters: sizeOf(request) })
     for (const oldest of plans.keys()) {
@@ -88,6 +89,12 @@ function withdrawn({ failures }: MountFailure): MountFailure {
 /** A part of a plan may have no outputs left. */
 function faultsOf(plan: Plan, limits: PlanLimits): readonly Problem[] {
   return plan.outputs.length === 0 ? [] : planProblems(plan, limits)
+}
+
+/** The plan of a request, made without a rest: for command lines and tests. @throws PlanError */
+export function planNow(dialect: Dialect, request: PlanRequest): Plan {
+  const made = dialect.plan(request)
+  return 'outputs' in made ? made : resultOf(made)
 }
 
 /** The plan, whose outputs can all be in one volume. @throws PlanError with every fault of them */

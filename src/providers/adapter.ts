@@ -315,12 +315,11 @@ export interface Dialect {
    */
   prepare?(request: Pick<PlanRequest, 'parameters'>): Promise<void>
   /**
-   * Pure: no I/O, no clock, no environment. Equal requests give equal plans.
+   * Pure: no I/O, no clock, no environment. Equal requests give equal plans. Where parameters may take long to read,
+   * the plan comes as a generator that yields every millisecond or so: others have their turn then (T17).
    * @throws PlanError with every problem of the parameters.
    */
-  plan(request: PlanRequest): Plan
-  /** {@link Dialect.plan} in small steps, which the server takes: what takes long must not hold it (T17). */
-  planSteps?(request: PlanRequest): Generator<undefined, Plan>
+  plan(request: PlanRequest): Plan | Generator<undefined, Plan>
 }
 
 // ---------------------------------------------------------------------------------------------

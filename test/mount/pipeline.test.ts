@@ -1,3 +1,4 @@
+import { planNow } from '../../src/mount/planner.ts'
 import { describe, expect, it } from 'vitest'
 import type { MountAnswer } from '../../src/mount/answer.ts'
 import type { MountFailure } from '../../src/mount/errors.ts'
@@ -30,7 +31,8 @@ function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {
   const backend = store.adapter.backends?.[0]?.create(backendContext())
   let plans = 0
   const pipeline = createPipeline({
-    dialect: () => Promise.resolve({ ...dialect, plan: (request) => ((plans += 1), dialect.plan(request)) }),
+    dialect: () =>
+      Promise.resolve({ ...dialect, plan: (request) => ((plans += 1), planNow(dialect, request)) }),
     resolver: createResolver({
       backend: async () => backend as never,
       cache: { freshForMs: 0, staleIfErrorMs: 0, immutableForMs: 0, maxBytes: 1 << 20 },
@@ -125,7 +127,7 @@ describe('a mount', () => {
         await Promise.resolve()
         seen.push(`prepare ${parameters.get('objects')}`)
       },
-      plan: (request) => (seen.push('plan'), dialect.plan(request)),
+      plan: (request) => (seen.push('plan'), planNow(dialect, request)),
     }
     const { mount } = setUp({ a: { text: 'A' } }, { dialect: () => Promise.resolve(preparing) })
     await mount('f=a')
@@ -144,7 +146,7 @@ describe('a mount', () => {
     const planning: Dialect = {
       ...dialect,
       plan: (request) => ({
-        outputs: dialect.plan(request).outputs.map(({ source, object, mode }) => ({
+        outputs: planNow(dialect, request).outputs.map(({ source, object, mode }) => ({
           kind: 'file',
           path: object,
           object,
@@ -347,7 +349,7 @@ describe('a mount', () => {
     const { mount, dialect } = setUp({ a: { text: 'A' } })
     const warning: Dialect = {
       ...dialect,
-      plan: (request) => ({ ...dialect.plan(request), warnings: ['is old'] }),
+      plan: (request) => ({ ...planNow(dialect, request), warnings: ['is old'] }),
     }
     const { mount: warned } = setUp({ a: { text: 'A' } }, { log, dialect: () => Promise.resolve(warning) })
     await mount('f=a')

@@ -1,4 +1,5 @@
 /** Owns the last check of a conversion: every store by its backend's schema, every class by the dialect that will read it. */
+import { planNow } from '../../mount/planner.ts'
 import * as v from 'valibot'
 import { defaultConfig, issueOf } from '../../config.ts'
 import { PlanError, type Backend, type Dialect, type Problem } from '../../providers/adapter.ts'
@@ -51,7 +52,7 @@ async function planProblems(
   const parameters = new Map(Object.entries(classParameters(one, inline)))
   try {
     await dialect.prepare?.({ parameters })
-    dialect.plan({
+    planNow(dialect, {
       pod: { name: 'pod', namespace: one.usedIn, uid: 'uid', serviceAccount: 'default' },
       parameters,
       nodePublishKeys: new Set(),

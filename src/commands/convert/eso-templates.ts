@@ -31,7 +31,7 @@ export function templateEntries(template: Field | undefined, values: TemplateVal
   const from = template.get('templateFrom')
   from?.lost(
     'templates of ConfigMaps, Secrets and literals that make several keys are not read',
-    'Write each file as a template in the class (docs/keyferry.md)',
+    'Write each file as a template in the class (docs/templates.md)',
   )
   const data = template.get('data')
   const merges = template.get('mergePolicy')?.text() === 'Merge'
@@ -41,7 +41,7 @@ export function templateEntries(template: Field | undefined, values: TemplateVal
   if (version !== 'v2') {
     ;(engine ?? data)?.lost(
       'templates of engine v1 are not carried over',
-      'Move to engineVersion v2 first, or write the template anew (docs/keyferry.md)',
+      'Move to engineVersion v2 first, or write the template anew (docs/templates.md)',
     )
     data?.ignore()
     return { entries: [], replaces }
@@ -52,7 +52,7 @@ export function templateEntries(template: Field | undefined, values: TemplateVal
   return { entries, replaces }
 }
 
-const REMEDY = 'Write the template anew in the language of docs/keyferry.md'
+const REMEDY = 'Write the template anew in the language of docs/templates.md'
 
 function entryOf(path: string, field: Field, values: TemplateValues): TemplateEntry | undefined {
   if (!/^[-._a-zA-Z0-9]{1,253}$/.test(path) || path === '.' || path.startsWith('..'))

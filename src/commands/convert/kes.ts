@@ -90,7 +90,7 @@ function templateNotes(spec: Field): void {
       ?.get(name)
       ?.lost(
         'entries of the template are not carried over',
-        'Write each as a template in the class (docs/keyferry.md)',
+        'Write each as a template in the class (docs/templates.md)',
       )
 }
 

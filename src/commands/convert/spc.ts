@@ -1,4 +1,5 @@
 /** Owns SecretProviderClasses of vendors as classes of `provider: keyferry`: what all vendors have in common. */
+import { planNow } from '../../mount/planner.ts'
 import { PlanError, type Dialect, type Plan, type Problem } from '../../providers/adapter.ts'
 import { convertAws } from './spc-aws.ts'
 import { convertAzure } from './spc-azure.ts'
@@ -94,10 +95,10 @@ function plan(
   }
   try {
     try {
-      return dialect.plan({ ...request, nodePublishKeys: new Set() })
+      return planNow(dialect, { ...request, nodePublishKeys: new Set() })
     } catch (error) {
       if (!(error instanceof PlanError) || keys.length === 0) throw error
-      return dialect.plan({ ...request, nodePublishKeys: new Set(keys) })
+      return planNow(dialect, { ...request, nodePublishKeys: new Set(keys) })
     }
   } catch (error) {
     if (error instanceof PlanError) return { problems: error.problems }

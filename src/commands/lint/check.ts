@@ -1,6 +1,6 @@
 /** Owns the check of one SecretProviderClass: the server's plan without a mount, and what only the driver would say. */
 import { nearMiss } from '../../formats/near-miss.ts'
-import { checkedPlan, type PlanLimits } from '../../mount/planner.ts'
+import { checkedPlan, planNow, type PlanLimits } from '../../mount/planner.ts'
 import { PlanError, type Dialect, type Plan, type Problem } from '../../providers/adapter.ts'
 import type { SpcFile } from '../spc-files.ts'
 import type { Place } from '../spc-places.ts'
@@ -53,7 +53,7 @@ function planned(
   { limits, pod = {} }: CheckOptions,
 ): Planned {
   try {
-    const plan = dialect.plan({
+    const plan = planNow(dialect, {
       pod: {
         name: 'pod',
         namespace: pod.namespace ?? spc.namespace ?? 'default',

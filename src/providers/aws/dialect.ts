@@ -1,5 +1,5 @@
 /** Owns the `aws` dialect: the parameter language of AWS's own provider, and our few additions (docs/aws.md). */
-import { resultOf, type Steps } from '../../formats/steps.ts'
+import type { Steps } from '../../formats/steps.ts'
 import type { Dialect, Output, Plan, PlanRequest, Problem, Source } from '../adapter.ts'
 import { PlanError } from '../adapter.ts'
 import { POD_IDENTITY_AUDIENCE, ROLE_ANNOTATION, STS_AUDIENCE } from './credentials.ts'
@@ -23,8 +23,7 @@ export const dialect: Dialect = {
     nodeLabels: ['topology.kubernetes.io/region'],
   },
   parameters: PARAMETERS,
-  plan: (request) => resultOf(planSteps(request)),
-  planSteps,
+  plan: planSteps,
 }
 
 function* planSteps(request: PlanRequest): Steps<Plan> {

@@ -1,5 +1,5 @@
 /** Owns the `azure` dialect: the parameter language of Azure's own provider, and our few additions (docs/azure.md). */
-import { resultOf, type Steps } from '../../formats/steps.ts'
+import type { Steps } from '../../formats/steps.ts'
 import { posix } from 'node:path'
 import { JmesPathError } from '../../formats/jmespath.ts'
 import {
@@ -34,8 +34,7 @@ export const dialect: Dialect = {
     nodePublishSecret: true,
     nodePublishKeys: ['clientid', 'clientsecret'],
   },
-  plan: (request) => resultOf(planSteps(request)),
-  planSteps,
+  plan: planSteps,
 }
 
 function lineFeeds(text: string, end: number): number {

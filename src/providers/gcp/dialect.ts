@@ -1,5 +1,5 @@
 /** Owns the `gcp` dialect: the parameter language of Google's own provider, and our few additions (docs/gcp.md). */
-import { resultOf, type Steps } from '../../formats/steps.ts'
+import type { Steps } from '../../formats/steps.ts'
 import type { Dialect, FileOutput, Output, Plan, PlanRequest, Problem, Source } from '../adapter.ts'
 import { PlanError } from '../adapter.ts'
 import { readEntries } from './entries.ts'
@@ -19,8 +19,7 @@ export const dialect: Dialect = {
     nodePublishSecret: true,
   },
   parameters: ['secrets', 'auth'],
-  plan: (request) => resultOf(planSteps(request)),
-  planSteps,
+  plan: planSteps,
 }
 
 /** Whose credentials `auth` means. Empty leaves it to the backend: key.json where allowed, else the pod's own. */

@@ -1,6 +1,6 @@
 /** Owns the dialect `keyferry`: files of several named stores in one volume. Pure. */
 import { nearMiss } from '../../formats/near-miss.ts'
-import { resultOf, type Steps } from '../../formats/steps.ts'
+import type { Steps } from '../../formats/steps.ts'
 import {
   ON_REVOKED,
   PlanError,
@@ -62,8 +62,7 @@ export function keyferryDialect(options: KeyferryOptions): Dialect {
       const { createTemplateCompiler } = await import('./template-engine.ts')
       compiler ??= createTemplateCompiler()
     },
-    plan: (request) => resultOf(planSteps(request, options, compiler)),
-    planSteps: (request) => planSteps(request, options, compiler),
+    plan: (request) => planSteps(request, options, compiler),
   }
 }
 
@@ -106,7 +105,7 @@ function* planSteps(
   const planning: Planning = {
     reading,
     stores,
-    withheld: new Set(options.reader === 'operator' ? options.stores.map(({ name }) => name) : []),
+    configured: options.reader === 'operator' ? new Set(options.stores.map(({ name }) => name)) : undefined,
     broken: own.broken,
     pod,
     problems,
@@ -118,7 +117,7 @@ function* planSteps(
   problems.push(...reading.problems)
   const outputs: Output[] = []
   for (const [index, entry] of (reading.value ?? []).entries()) {
-    const output = outputOf(entry, [index], planning)
+    const output = entry && outputOf(entry, [index], planning)
     if (output) outputs.push(output)
     yield
   }

@@ -31,11 +31,18 @@ export function* inlineStores(
       remedy: 'Use a store of the operator, or ask for policy.inlineStores: allow',
       parameter: 'stores',
     }
-    return { stores, broken, problems: [refusal] }
+    // Their names are read all the same, so that entries that use them are not told of once more.
+    const { value = {} } = yield* readStores(text)
+    return { stores, broken: new Set(Object.keys(value)), problems: [refusal] }
   }
   const reading = yield* readStores(text)
   const problems = [...reading.problems]
-  for (const [name, { backend: kind, settings }] of Object.entries(reading.value ?? {})) {
+  for (const [name, own] of Object.entries(reading.value ?? {})) {
+    if (!own) {
+      broken.add(name)
+      continue
+    }
+    const { backend: kind, settings } = own
     const backend = backends.get(kind)
     if (!backend) {
       const message = `is "${kind.slice(0, 100)}"; there are ${[...backends.keys()].sort().join(', ')}`

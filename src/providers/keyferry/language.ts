@@ -1,5 +1,6 @@
 /** Owns the text of the parameters `files` and `stores`: its shape, and where each fault stands in it. */
 import * as v from 'valibot'
+import { nearMiss } from '../../formats/near-miss.ts'
 import type { Steps } from '../../formats/steps.ts'
 import { YamlError, yamlSteps, type YamlNode, type YamlPair } from '../../formats/yaml-nodes.ts'
 import { resolveScalar } from '../../formats/yaml-scalars.ts'
@@ -76,27 +77,31 @@ const Entry = v.lazy((input): typeof FileEntry | typeof GatherEntry | typeof Exp
 )
 export const Files = v.pipe(v.array(Entry, 'is not a list of files'), v.minLength(1, 'is empty'))
 
+/** Every field of an entry, to tell a misspelt one from one of another kind of entry. */
+const FIELDS: ReadonlySet<string> = new Set(
+  [FileEntry, GatherEntry, MemberEntry, ExpandEntry, ExpandEntry.entries.expand].flatMap(({ entries }) =>
+    Object.keys(entries),
+  ),
+)
+
 export type FileEntry = v.InferOutput<typeof FileEntry>
 export type MemberEntry = v.InferOutput<typeof MemberEntry>
 export type GatherEntry = v.InferOutput<typeof GatherEntry>
 export type ExpandEntry = v.InferOutput<typeof ExpandEntry>
 
 /** A store that an SPC defines. Its settings are the backend's to check. */
-export const InlineStores = v.record(
-  v.string(),
-  v.strictObject({
-    backend: Text,
-    settings: v.optional(v.unknown(), {}),
-    identity: v.optional(v.literal('pod', 'can only be pod in a SecretProviderClass'), 'pod'),
-  }),
-)
-export type InlineStores = v.InferOutput<typeof InlineStores>
+const InlineStore = v.strictObject({
+  backend: Text,
+  settings: v.optional(v.unknown(), {}),
+  identity: v.optional(v.literal('pod', 'can only be pod in a SecretProviderClass'), 'pod'),
+})
+export const InlineStores = v.record(v.string(), InlineStore)
 
 export type Path = readonly (string | number)[]
 
 /** What was read of a parameter, and how to tell of a fault in it. */
 export interface Reading<T> {
-  /** Undefined where there are problems. */
+  /** Undefined where nothing can be used. */
   readonly value: T | undefined
   readonly problems: readonly Problem[]
   /** A problem of the value at `path`, with its line. */
@@ -113,29 +118,60 @@ interface Place {
   readonly column: number
 }
 
-/** Reads `files`. Every scalar is text: `mode: 0400` is octal and `version: 3` needs no quotes. */
-export function readFiles(text: string): Steps<Reading<readonly (FileEntry | GatherEntry | ExpandEntry)[]>> {
-  return read('files', text, Files, (node) => node.text)
+type AnyEntry = FileEntry | GatherEntry | ExpandEntry
+
+/**
+ * Reads `files`. Every scalar is text: `mode: 0400` is octal and `version: 3` needs no quotes. An entry with a
+ * problem is `undefined`; the others can be looked at, so that all faults are told at once.
+ */
+export function readFiles(text: string): Steps<Reading<readonly (AnyEntry | undefined)[]>> {
+  return read('files', text, Files, (node) => node.text, soundEntries)
 }
 
-/** Reads `stores`. Scalars are what YAML 1.2 says, since settings have numbers and booleans. */
-export function readStores(text: string): Steps<Reading<InlineStores>> {
-  return read('stores', text, InlineStores, (node) => {
+function soundEntries(data: unknown): readonly (AnyEntry | undefined)[] | undefined {
+  if (!Array.isArray(data)) return undefined
+  return data.map((one: unknown) => {
+    const result = v.safeParse(Entry, one)
+    return result.success ? result.output : undefined
+  })
+}
+
+type StoresByName = Readonly<Record<string, v.InferOutput<typeof InlineStore> | undefined>>
+
+/**
+ * Reads `stores`. Scalars are what YAML 1.2 says, since settings have numbers and booleans. A store with a problem
+ * is `undefined`.
+ */
+export function readStores(text: string): Steps<Reading<StoresByName>> {
+  const scalarOf = (node: Scalar): unknown => {
     const scalar = resolveScalar(node, 'yaml3')
     if (scalar.type === 'null') return null
     if (scalar.type === 'int') return Number(scalar.value)
     return 'value' in scalar ? scalar.value : node.text
-  })
+  }
+  return read('stores', text, InlineStores, scalarOf, soundStores)
+}
+
+function soundStores(data: unknown): StoresByName | undefined {
+  if (typeof data !== 'object' || data === null) return undefined
+  return Object.fromEntries(
+    Object.entries(data).map(([name, one]: [string, unknown]) => {
+      const result = v.safeParse(InlineStore, one)
+      return [name, result.success ? result.output : undefined]
+    }),
+  )
 }
 
 type Scalar = Extract<YamlNode, { kind: 'scalar' }>
 
-function* read<S extends v.GenericSchema>(
+function* read<S extends v.GenericSchema, T = v.InferOutput<S>>(
   parameter: 'files' | 'stores',
   text: string,
   schema: S,
   scalarOf: (node: Scalar) => unknown,
-): Steps<Reading<v.InferOutput<S>>> {
+  /** What can be used of data that have a fault. */
+  soundOf: (data: unknown) => T | undefined = () => undefined,
+): Steps<Reading<v.InferOutput<S> | T>> {
   const code = parameter === 'files' ? 'KEYFERRY_FILES' : 'KEYFERRY_STORES'
   let root: YamlNode | undefined
   const problems: Problem[] = []
@@ -156,6 +192,7 @@ function* read<S extends v.GenericSchema>(
     problems.push({
       code,
       message: `${parameter}: ${error.message.replace(/^yaml: (?:line \d+: )?/, '')}`,
+      ...('remedy' in error && { remedy: error.remedy }),
       parameter,
       ...(place.line !== undefined && { line: place.line }),
       ...(place.column !== undefined && { column: place.column }),
@@ -178,15 +215,24 @@ function* read<S extends v.GenericSchema>(
     const path = (issue.path ?? []).map((item) =>
       typeof item.key === 'number' ? item.key : String(item.key),
     )
-    problems.push(problemAt(path, { code, message: reasonOf(issue) }))
+    problems.push(problemAt(path, { code, ...reasonOf(issue) }))
   }
-  return { value: undefined, problems, problemAt, problemInside }
+  yield
+  return { value: soundOf(value), problems, problemAt, problemInside }
 }
 
-function reasonOf(issue: v.BaseIssue<unknown>): string {
-  if (issue.type !== 'strict_object') return issue.message
-  if (issue.expected === 'never') return 'is not a known key'
-  return issue.input === undefined || issue.expected !== 'Object' ? 'is missing' : 'is not a mapping'
+function reasonOf(issue: v.BaseIssue<unknown>): Omit<Fault, 'code'> {
+  if (issue.type !== 'strict_object') return { message: issue.message }
+  if (issue.expected === 'never') return unknownKey(String(issue.path?.at(-1)?.key))
+  const isMissing = issue.input === undefined || issue.expected !== 'Object'
+  return { message: isMissing ? 'is missing' : 'is not a mapping' }
+}
+
+function unknownKey(name: string): Omit<Fault, 'code'> {
+  if (FIELDS.has(name)) return { message: 'is not a key of this kind of entry' }
+  const message = 'is not a known key'
+  const meant = nearMiss(name, FIELDS)
+  return meant === undefined ? { message } : { message, remedy: `Is "${meant}" meant?` }
 }
 
 /** `files[2].key`. Names are the author's, so they are cut. */
@@ -247,9 +293,12 @@ function placeInside(
 
 /** Tells of a fault of the text, or of a key in it. */
 type Complaint = (
-  error: YamlError | { message: string; line?: number; column?: number },
+  error: YamlError | { message: string; remedy?: string; line?: number; column?: number },
   key?: YamlNode,
 ) => void
+
+/** The usual reason for a mapping as a key: `template: {{ name }}`. */
+const BRACES = 'A text that begins with { needs quotes, or a block (|)'
 
 /** Nodes as plain data without prototypes; double keys are told. */
 function plain(root: YamlNode, scalarOf: (node: Scalar) => unknown, fault: Complaint): unknown {
@@ -258,7 +307,7 @@ function plain(root: YamlNode, scalarOf: (node: Scalar) => unknown, fault: Compl
     if (node.kind === 'list') return node.items.map(dataOf)
     const data = Object.create(null) as Record<string, unknown>
     for (const { key, value } of node.pairs) {
-      if (key.kind !== 'scalar') fault({ message: 'a key is not a text' }, key)
+      if (key.kind !== 'scalar') fault({ message: 'a key is not a text', remedy: BRACES }, key)
       else if (UNSPEAKABLE.has(key.text)) fault({ message: `"${key.text}" cannot be a key here` }, key)
       else if (Object.hasOwn(data, key.text))
         fault({ message: `the key "${key.text.slice(0, 100)}" is there twice` }, key)

@@ -25,8 +25,8 @@ export interface TemplatePlanning {
 export interface Planning {
   readonly reading: Pick<Reading<unknown>, 'problemAt' | 'problemInside'>
   readonly stores: ReadonlyMap<string, UsableStore>
-  /** Stores that may be told of although no rule of theirs fits the pod. */
-  readonly withheld: ReadonlySet<string>
+  /** For the operator: all stores of the configuration, also those without a rule for the pod. */
+  readonly configured: ReadonlySet<string> | undefined
   /** Stores of the SPC that cannot be used: a problem is reported already. */
   readonly broken: ReadonlySet<string>
   readonly pod: PodFacts
@@ -114,11 +114,7 @@ export function sourceOf(
     })
   const store = stores.get(wanted.store)
   if (!store && planning.broken.has(wanted.store)) return undefined
-  if (!store) {
-    const withheld = planning.withheld.has(wanted.store)
-    const problem = withheld ? withheldStore(wanted.store, pod) : unknownStore(wanted.store, stores, pod)
-    return report(planning, [...at, 'store'], problem)
-  }
+  if (!store) return report(planning, [...at, 'store'], storeFault(wanted.store, planning))
   if (!store.allows(wanted.key))
     report(planning, key, {
       kind: 'denied',
@@ -143,25 +139,23 @@ export function sourceOf(
   }
 }
 
-/** For the operator only: the store exists. */
-function withheldStore(name: string, pod: PodFacts): Pick<Problem, 'code' | 'message' | 'remedy'> {
-  return {
-    code: 'KEYFERRY_UNKNOWN_STORE',
-    message: `"${name}" has no allow rule for ${pod.namespace}/${pod.serviceAccount}`,
-    remedy: 'Add one to the store, or check the class as the service account that mounts it',
-  }
-}
-
-/** The same whether the store does not exist or is not for this pod. */
-function unknownStore(
-  name: string,
-  stores: ReadonlyMap<string, UsableStore>,
-  pod: PodFacts,
-): Pick<Problem, 'code' | 'message' | 'remedy'> {
+/** To a tenant the same whether the store does not exist or is not for this pod. */
+function storeFault(name: string, { stores, configured, pod }: Planning): Fault {
+  const account = `${pod.namespace}/${pod.serviceAccount}`
+  const code = 'KEYFERRY_UNKNOWN_STORE'
+  if (configured?.has(name))
+    return {
+      code,
+      message: `"${name}" has no allow rule for ${account}`,
+      remedy: 'Add one to the store, or check the class as the service account that mounts it',
+    }
+  const message = `"${name.slice(0, 100)}" is no store for ${account}`
+  if (configured?.size === 0)
+    return { code, message, remedy: 'The configuration has no stores: name that of your nodes (--config)' }
   const meant = nearMiss(name, stores.keys())
   return {
-    code: 'KEYFERRY_UNKNOWN_STORE',
-    message: `"${name.slice(0, 100)}" is no store for ${pod.namespace}/${pod.serviceAccount}`,
+    code,
+    message,
     remedy:
       meant === undefined
         ? 'Check the name, and ask the operator whether a rule of the store allows this service account'

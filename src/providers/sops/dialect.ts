@@ -1,5 +1,5 @@
 /** Owns the dialect `sops`: parameters of a SecretProviderClass into a plan (sops A1). Pure. */
-import { resultOf, type Steps } from '../../formats/steps.ts'
+import type { Steps } from '../../formats/steps.ts'
 import {
   ON_REVOKED,
   PlanError,
@@ -225,6 +225,5 @@ export const sopsDialect: Dialect = {
   name: 'sops',
   needs: {},
   parameters: PARAMETERS,
-  plan: (request) => resultOf(planSteps(request)),
-  planSteps,
+  plan: planSteps,
 }

@@ -1,5 +1,5 @@
 /** Owns the dialects `vault` and `openbao`: an SPC's parameters in, a plan out (vault sections 2, 3.1, 11). */
-import { resultOf, type Steps } from '../../formats/steps.ts'
+import type { Steps } from '../../formats/steps.ts'
 import { formatGoJson } from '../../formats/json.ts'
 import {
   PlanError,
@@ -50,8 +50,7 @@ function dialect(facts: FlavourFacts): Dialect {
     needs: { audiences: [facts.flavour] },
     parameters: parametersOf(facts),
     runtimeName: facts.runtimeName,
-    plan: (request) => resultOf(planSteps(facts, request)),
-    planSteps: (request) => planSteps(facts, request),
+    plan: (request) => planSteps(facts, request),
   }
 }
 

@@ -1,4 +1,5 @@
 /** The dialect by itself: pure, total over hostile text, every fault at once. */
+import { planNow } from '../../../src/mount/planner.ts'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Plan, PlanRequest } from '../../../src/providers/adapter.ts'
@@ -12,7 +13,7 @@ const request = (parameters: Record<string, string>): PlanRequest => ({
   defaultMode: 0o644,
   provider: 'aws',
 })
-const plan = (parameters: Record<string, string>): Plan => dialect.plan(request(parameters))
+const plan = (parameters: Record<string, string>): Plan => planNow(dialect, request(parameters))
 
 function codes(parameters: Record<string, string>): string[] {
   try {

@@ -42,7 +42,7 @@ const anyText = fc.string({ unit: 'binary', maxLength: 40 }).map((text) => text.
 const ODD = 'a"b c/ü'
 
 describe('a filter', () => {
-  // The table of docs/keyferry.md.
+  // The table of docs/templates.md.
   it.each([
     ['json', String.raw`"a\"b c/ü"`],
     ['yaml', String.raw`"a\"b c/ü"`],

@@ -1,4 +1,5 @@
 /** Owns what the SOPS tests share: a host, a backend on a temporary directory, documents made on the spot. */
+import { planNow } from '../../../src/mount/planner.ts'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -80,7 +81,7 @@ export function backendOf(
 
 /** The plan of an SPC's parameters. */
 export function planOf(parameters: Record<string, string>, subject = 'payments/api'): Plan {
-  return sopsDialect.plan({
+  return planNow(sopsDialect, {
     pod: hostOf(subject).pod,
     parameters: new Map(Object.entries(parameters)),
     nodePublishKeys: new Set(),

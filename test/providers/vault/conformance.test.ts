@@ -364,7 +364,7 @@ describe('failures', () => {
   })
 
   it('vault-30 one 412, and one 429 with Retry-After, end in success', async () => {
-    const { vault, h, spc } = await setUp()
+    const { vault, h, spc } = await setUp({ realTime: true })
     vault.on('GET /v1/kv/a', [errors(412, 'required index state not present'), secret({ k: 'a' })])
     expect((await h.mount(spc(object('f', 'kv/a', 'k')))).files).toEqual({ f: 'a' })
     vault.on('GET /v1/kv/b', [

@@ -1,4 +1,5 @@
 /** SPC parameters and the objects text (vault sections 2 and 11): pure, so no server. */
+import { planNow } from '../../../src/mount/planner.ts'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { PlanError, type Dialect, type FileOutput, type Plan } from '../../../src/providers/adapter.ts'
@@ -12,7 +13,7 @@ import { object } from './set-up.ts'
 const OBJECTS = object('f', 'kv/app', 'k')
 
 function plan(dialect: Dialect, parameters: Readonly<Record<string, string>>): Plan {
-  return dialect.plan({
+  return planNow(dialect, {
     pod: POD,
     parameters: new Map(Object.entries({ roleName: 'web', objects: OBJECTS, ...parameters })),
     nodePublishKeys: new Set(),
