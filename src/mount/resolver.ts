@@ -49,6 +49,8 @@ export interface Caller {
   identityKey(identity: Identity): string
   /** A host for a fetch in this mount's name. */
   host(source: Source, signal: AbortSignal): Host
+  /** Namespace of the pod: what fails for one is held against no other, also where they share an identity (T18). */
+  readonly namespace?: string
   readonly signal: AbortSignal
   /** End of the mount's budget, milliseconds since the epoch. */
   readonly deadline: number
