@@ -263,3 +263,19 @@ describe('texts that end a line where others read on', () => {
     }
   })
 })
+
+describe('T1 rules', () => {
+  it.each(['*', '**', 'sh*', 'a/b', 'Shop', 'x'.repeat(64)])(
+    'are never made for the namespace %j, which is none',
+    async (namespace) => {
+      const metadata = `{ name: db, namespace: ${JSON.stringify(namespace)} }`
+      const cluster = STORE.replace('SecretStore', 'ClusterSecretStore').replace(', namespace: shop', '')
+      const spec = SPEC.replace('name: main', 'name: main, kind: ClusterSecretStore')
+      const { classes, stores, notes } = await convert(cluster + external(spec, metadata))
+      expect([classes, stores]).toEqual([[], []])
+      expect(notesText(notes)).toContain('is no name of a namespace')
+      const sound = await convert(cluster + external(spec))
+      expect(yamlStream(sound)).toContain('namespaces: [shop]')
+    },
+  )
+})
