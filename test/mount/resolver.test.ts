@@ -369,6 +369,31 @@ function virtual(initial: Record<string, Held>, cache: Partial<CacheSettings> = 
 }
 
 describe('T29 a store that keeps failing', () => {
+  it('is called again in time where the clock of the node was set back', async () => {
+    const steady = { now: 0 }
+    const { store, clock, resolver } = setUp({ a: DOWN }, {}, undefined, {
+      steady: () => steady.now,
+      sleep: (ms) => {
+        steady.now += ms
+        clock.now += ms
+        return Promise.resolve()
+      },
+    })
+    const ask = async () => {
+      const results = await resolver.resolve([source('a')], caller(undefined, undefined, clock.now + 90_000))
+      release(results)
+      return results.map(text)
+    }
+    for (let mount = 0; mount < 3; mount += 1) expect(await ask()).toEqual(['error unavailable'])
+    store.held.set('a', { text: 'A' })
+    clock.now -= 3_600_000
+    steady.now += 30_000
+    expect(await ask()).toEqual(['A from backend'])
+    clock.now -= 3_600_000
+    store.held.set('a', { text: 'B' })
+    expect(await ask()).toEqual(['B from backend'])
+  })
+
   it("T18 for one namespace is called on for another that shares the node's identity", async () => {
     const { store, resolver } = virtual({ bad: { fails: 'unavailable' }, good: { text: 'A' } })
     const of = (namespace: string): Caller => ({ ...caller(), namespace, deadline: 2_000_000 })
