@@ -89,6 +89,7 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
     cache: { ...cacheTimes(config.cache), maxBytes: config.cache.maxBytes },
     meter,
     now: Date.now,
+    steady: () => performance.now(),
     random: Math.random,
   })
   const versionKey = await placed(loaded, () =>

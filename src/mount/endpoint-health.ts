@@ -36,7 +36,7 @@ export interface Place {
   readonly backend: string
   /** Backend kind and store settings: equal for equal stores. */
   readonly endpoint: string
-  /** One identity's failures never stop another's calls. */
+  /** Whose failures count together: one identity in one namespace. They never stop another's calls. */
   readonly identity: string
 }
 

@@ -129,7 +129,7 @@ export function createFetchBatch(options: FetchOptions): FetchBatch {
     const place: Place = {
       backend: backend.kind,
       endpoint: endpointKey(first.source),
-      identity: caller.identityKey(first.source.identity),
+      identity: JSON.stringify([caller.identityKey(first.source.identity), caller.namespace]),
     }
     let left = wanted
     for (let attempt = 1; left.length > 0; attempt += 1) {

@@ -82,7 +82,7 @@ export function createCallers(
         dropSession: (key) => services.sessions.drop([identity, ...key]),
       }
     }
-    return { identityKey, host, signal: context.signal, deadline: context.deadline }
+    return { identityKey, host, namespace: pod.namespace, signal: context.signal, deadline: context.deadline }
   }
 }
 

@@ -124,12 +124,17 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
   }
 
   /** Files of each output, or why there are none; selections and templates may be long, so others have their turn. */
-  function* filesOf(plan: Plan, resolutions: readonly Resolution[]): Steps<readonly Rendered[]> {
+  function* filesOf(
+    plan: Plan,
+    resolutions: readonly Resolution[],
+    signal: AbortSignal,
+  ): Steps<readonly Rendered[]> {
+    const settings = { ...rendering, signal }
     const all: Rendered[] = []
     let taken = 0
     for (const output of plan.outputs) {
       const { length } = objectsOf(output)
-      all.push(render(output, resolutions.slice(taken, taken + length), rendering))
+      all.push(yield* render(output, resolutions.slice(taken, taken + length), settings))
       taken += length
       yield
     }
@@ -149,7 +154,7 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     })
     const { plan, marks, standing, refused } = admitted
     const resolutions = await resolved(admitted, options.caller(request, context, dialect))
-    const all = await inSlices(filesOf(plan, resolutions))
+    const all = await inSlices(filesOf(plan, resolutions, context.signal))
     for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
     // What the plan leaves out counts as one more output that was denied.
     const [first, ...rest] = refused

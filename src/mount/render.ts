@@ -6,10 +6,12 @@ import {
   type ErrorKind,
   type ExpandOutput,
   type FileOutput,
+  type Gathered,
   type GatherOutput,
   type Output,
   type Value,
 } from '../providers/adapter.ts'
+import type { Steps } from '../formats/steps.ts'
 import type { Provenance } from '../telemetry/audit.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { AnswerFile } from './answer.ts'
@@ -24,6 +26,8 @@ export interface RenderOptions {
   /** Most bytes one file may have. */
   readonly maxFileBytes: number
   readonly log: Logger
+  /** Fires when nobody waits for the files any more: what is not made then is not made at all. */
+  readonly signal: AbortSignal
 }
 
 /** Files of one output, or why there are none. */
@@ -57,10 +61,15 @@ export interface RenderedFile extends AnswerFile {
 }
 /**
  * Bytes of one output's files, from the resolutions of its objects. Whatever a selector throws becomes
- * the object's failure.
+ * the object's failure. Gives others their turn between the objects of a gathered file.
  */
-export function render(output: Output, resolutions: readonly Resolution[], options: RenderOptions): Rendered {
-  if (output.kind === 'gather') return gathered(output, resolutions, options)
+export function* render(
+  output: Output,
+  resolutions: readonly Resolution[],
+  options: RenderOptions,
+): Steps<Rendered> {
+  if (options.signal.aborted) return { failures: [late(output)] }
+  if (output.kind === 'gather') return yield* gathered(output, resolutions, options)
   const [resolution] = resolutions
   if (resolution === undefined) return { failures: [internal(output)] }
   if (resolution instanceof BackendError) return absentOr(output, failureOf(output, resolution))
@@ -74,17 +83,16 @@ export function render(output: Output, resolutions: readonly Resolution[], optio
   }))
 }
 
-/** A document of what its objects hold; every one that fails is named. */
-function gathered(
+/** A document of what its objects hold; every one that fails is named. Each may have to read a large one of its own. */
+function* gathered(
   output: GatherOutput,
   resolutions: readonly Resolution[],
   options: RenderOptions,
-): Rendered {
+): Steps<Rendered> {
   const failures: ObjectFailure[] = []
   const origins = new Set<Provenance>()
-  const values = output.sources.map((one, index) => {
+  const valueOf = (one: Gathered, resolution: Resolution | undefined): Uint8Array | undefined => {
     const named = { ...one, path: output.path }
-    const resolution = resolutions[index]
     const fail = (failure: ObjectFailure): undefined => {
       if (!(one.optional && ABSENT.has(failure.kind))) failures.push(failure)
     }
@@ -97,7 +105,13 @@ function gathered(
     } catch (error) {
       return fail(thrown(named, error, options.log))
     }
-  })
+  }
+  const values: (Uint8Array | undefined)[] = []
+  for (const [index, one] of output.sources.entries()) {
+    if (options.signal.aborted) return { failures: [late(output)] }
+    values.push(valueOf(one, resolutions[index]))
+    yield
+  }
   const [first, ...rest] = failures
   if (first) return { failures: [first, ...rest] }
   const absent = values.every((value) => value === undefined)
@@ -209,6 +223,16 @@ function failureOf(output: Named, error: BackendError | SelectError): ObjectFail
     object: output.object,
     ...file,
     ...(error instanceof BackendError && error.indirect && { indirect: true }),
+  }
+}
+
+function late({ object }: Named): ObjectFailure {
+  return {
+    kind: 'timeout',
+    code: 'BUDGET_EXHAUSTED',
+    message: "the mount's time budget ended before its files were made",
+    remedy: 'Name fewer objects, or smaller documents',
+    object,
   }
 }
 

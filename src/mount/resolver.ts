@@ -37,6 +37,8 @@ export interface ResolverOptions {
   readonly cache: CacheSettings
   readonly meter: Meter
   readonly now: () => number
+  /** Milliseconds of a clock that nobody sets: no store is called for hours less because the node's was set back. */
+  readonly steady?: () => number
   /** 0 ≤ x < 1; spreads retries. */
   readonly random: () => number
   /** Waits, at most until `signal` fires. Default: real time. */
@@ -49,6 +51,8 @@ export interface Caller {
   identityKey(identity: Identity): string
   /** A host for a fetch in this mount's name. */
   host(source: Source, signal: AbortSignal): Host
+  /** Namespace of the pod: what fails for one is held against no other, also where they share an identity (T18). */
+  readonly namespace?: string
   readonly signal: AbortSignal
   /** End of the mount's budget, milliseconds since the epoch. */
   readonly deadline: number
@@ -90,7 +94,7 @@ export function createResolver(options: ResolverOptions): Resolver {
     const limit = held.value.immutable
       ? Math.max(settings.immutableForMs, settings.freshForMs)
       : settings.freshForMs
-    if (settings.freshForMs > 0 && held.ageMs < limit) return held
+    if (settings.freshForMs > 0 && isAge(held) && held.ageMs < limit) return held
     held.release()
     return undefined
   }
@@ -99,7 +103,7 @@ export function createResolver(options: ResolverOptions): Resolver {
     if (settings.staleIfErrorMs === 0 || !TRANSIENT.has(error.kind)) return undefined
     const held = cache.get(key, now())
     if (!held) return undefined
-    if (held.ageMs <= settings.staleIfErrorMs) return held
+    if (isAge(held) && held.ageMs <= settings.staleIfErrorMs) return held
     held.release()
     return undefined
   }
@@ -114,7 +118,7 @@ export function createResolver(options: ResolverOptions): Resolver {
 
   const fetchBatch = createFetchBatch({
     ...options,
-    health: createEndpointHealth(options),
+    health: createEndpointHealth({ ...options, now: options.steady ?? now }),
     arrived,
     denied: (key) => cache.delete(key),
   })
@@ -202,6 +206,11 @@ export function createResolver(options: ResolverOptions): Resolver {
     },
     clear: () => cache.clear(),
   }
+}
+
+/** Of a value from the future nobody knows the age: the clock was set back. */
+function isAge({ ageMs }: Held): boolean {
+  return ageMs >= 0
 }
 
 /** How long a value may be of use, in milliseconds; 0: nothing is kept. */

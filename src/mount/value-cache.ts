@@ -34,7 +34,7 @@ export class ValueCache {
     this.#maxBytes = maxBytes
   }
 
-  /** Secret bytes held, evicted ones not counted. */
+  /** Bytes held, keys and entries counted, evicted ones not. */
   get bytes(): number {
     return this.#bytes
   }
@@ -55,7 +55,7 @@ export class ValueCache {
   /** Keeps `value`; one that alone is over the bound is only held for its readers. */
   put(key: string, value: Value, now: number): Held {
     this.delete(key)
-    const entry: Entry = { value, fetchedAt: now, bytes: sizeOf(value), holders: 0, evicted: false }
+    const entry: Entry = { value, fetchedAt: now, bytes: sizeOf(key, value), holders: 0, evicted: false }
     const held = hold(entry, now)
     if (entry.bytes > this.#maxBytes) {
       entry.evicted = true
@@ -115,8 +115,11 @@ function wipe(value: Value): void {
   for (const part of value.parts ?? []) part.bytes.wipe()
 }
 
-function sizeOf(value: Value): number {
-  let size = value.bytes.length
-  for (const part of value.parts ?? []) size += part.bytes.length
+/** What an entry takes beside its key and its value: without it any number of empty secrets would fit. */
+const ENTRY_BYTES = 512
+
+function sizeOf(key: string, value: Value): number {
+  let size = ENTRY_BYTES + key.length + value.bytes.length
+  for (const part of value.parts ?? []) size += part.name.length + part.bytes.length
   return size
 }

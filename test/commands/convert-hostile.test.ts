@@ -1,5 +1,6 @@
 /** `keyferry convert` on hostile input: one clear error or a note, in bounded time, and never a value of it. */
 import { describe, expect, it } from 'vitest'
+import { parse, parseAllDocuments } from 'yaml'
 import { convertSources } from '../../src/commands/convert.ts'
 import { notesText } from '../../src/commands/convert/notes.ts'
 import { jsonReport, yamlStream } from '../../src/commands/convert/output.ts'
@@ -231,4 +232,50 @@ describe('what is written', () => {
     expect(classes).toEqual([])
     expect(notes.map(({ message }) => message).join()).toContain('project is not a project')
   })
+})
+
+describe('texts that end a line where others read on', () => {
+  // kubectl and the API server read YAML 1.1: to them these end a line, in quotes and in block scalars, too.
+  const ENDS = ['\u0085', '\u2028', '\u2029']
+
+  it.each([{}, { inlineStores: true }])('never stand in the YAML as they are (%j)', async (flags) => {
+    for (const end of ENDS) {
+      const item = (name: string) => JSON.stringify(`${name}${end}evil: 1`)
+      const text =
+        STORE +
+        external(
+          `  secretStoreRef: { name: main }
+  target: { template: { mergePolicy: Merge, data: { t: ${JSON.stringify(`x${end}evil: {{ .a }}\n`)} } } }
+  data: [{ secretKey: a, remoteRef: { key: ${item('k').replaceAll('\u0085', '')}, property: ${item('p')} } }]`,
+          `{ name: ${item('n')}, namespace: shop }`,
+        )
+      const conversion = await convert(text, flags)
+      expect(conversion.classes).toHaveLength(1)
+      const stream = yamlStream(conversion)
+      expect(stream).not.toMatch(/[\u0085\u2028\u2029]/)
+      const [first] = parseAllDocuments(stream).map((document) => document.toJS() as unknown)
+      expect(first).toMatchObject({ metadata: { name: `n${end}evil: 1` } })
+      const files = (first as { spec: { parameters: { files: string } } }).spec.parameters.files
+      expect(parse(files)).toMatchObject([
+        { path: 'a', property: `p${end}evil: 1` },
+        { path: 't', template: `x${end}evil: {{ a }}\n` },
+      ])
+    }
+  })
+})
+
+describe('T1 rules', () => {
+  it.each(['*', '**', 'sh*', 'a/b', 'Shop', 'x'.repeat(64)])(
+    'are never made for the namespace %j, which is none',
+    async (namespace) => {
+      const metadata = `{ name: db, namespace: ${JSON.stringify(namespace)} }`
+      const cluster = STORE.replace('SecretStore', 'ClusterSecretStore').replace(', namespace: shop', '')
+      const spec = SPEC.replace('name: main', 'name: main, kind: ClusterSecretStore')
+      const { classes, stores, notes } = await convert(cluster + external(spec, metadata))
+      expect([classes, stores]).toEqual([[], []])
+      expect(notesText(notes)).toContain('is no name of a namespace')
+      const sound = await convert(cluster + external(spec))
+      expect(yamlStream(sound)).toContain('namespaces: [shop]')
+    },
+  )
 })

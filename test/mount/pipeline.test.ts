@@ -1,5 +1,6 @@
 import { planNow } from '../../src/mount/planner.ts'
 import { describe, expect, it } from 'vitest'
+import { SLICE_MS } from '../../src/formats/steps.ts'
 import type { MountAnswer } from '../../src/mount/answer.ts'
 import type { MountFailure } from '../../src/mount/errors.ts'
 import { createPipeline, DEFAULT_LIMITS, type PipelineOptions } from '../../src/mount/pipeline.ts'
@@ -57,7 +58,11 @@ function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {
     now: Date.now,
     ...changes,
   })
-  const mount = (objects: string | undefined, more: Record<string, string> = {}): Promise<MountAnswer> => {
+  const mount = (
+    objects: string | undefined,
+    more: Record<string, string> = {},
+    signal = AbortSignal.timeout(5_000),
+  ): Promise<MountAnswer> => {
     const request: MountRequest = {
       pod: POD,
       secretProviderClass: 'web-secrets',
@@ -69,7 +74,7 @@ function setUp(held: Record<string, Held>, changes: Partial<PipelineOptions> = {
     }
     return pipeline(request, {
       provider: 'memory',
-      signal: AbortSignal.timeout(5_000),
+      signal,
       deadline: Date.now() + 5_000,
     })
   }
@@ -421,6 +426,44 @@ describe('a file gathered from several objects', () => {
     const other = await planned({ a: { text: 'A' }, b: { text: 'C' } }, gather([a, shout, a])).mount('')
     expect(other.versions).not.toEqual(answer.versions)
     expect(await one.mount('').then(({ versions }) => versions)).toEqual(answer.versions)
+  })
+
+  /** Twelve objects, each of which takes longer to select than a slice of time. */
+  const slow = (during: () => void): Plan => {
+    const select = (bytes: Uint8Array): Uint8Array => {
+      during()
+      for (const end = performance.now() + SLICE_MS + 1; performance.now() < end;);
+      return bytes
+    }
+    return gather(Array.from({ length: 12 }, (_, index) => ({ ...a, object: `one/${index}`, select })))
+  }
+
+  it('T17 gives others their turn between its objects', async () => {
+    let inARow = 0
+    let most = 0
+    const { mount } = planned(
+      { a: { text: 'A' } },
+      slow(() => {
+        most = Math.max(most, (inARow += 1))
+        setImmediate(() => (inARow = 0))
+      }),
+    )
+    await mount('')
+    expect(most).toBeLessThan(4)
+  })
+
+  it('T17 is not made any further once nobody waits for it', async () => {
+    const left = new AbortController()
+    let selected = 0
+    const plan = slow(() => {
+      selected += 1
+      left.abort()
+    })
+    const { mount, store } = planned({ a: { text: 'A' } }, plan)
+    const error = await failure(mount('', {}, left.signal))
+    expect(error.failures).toMatchObject([{ kind: 'timeout', code: 'BUDGET_EXHAUSTED' }])
+    expect(selected).toBe(1)
+    expect(store.given.map((secret) => secret.reveal().toString())).toEqual(['\0'])
   })
 
   it('T27 marks each object for itself: the node’s identity of one is not the other’s', async () => {

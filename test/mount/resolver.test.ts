@@ -8,6 +8,7 @@ import {
   type ResolverOptions,
 } from '../../src/mount/resolver.ts'
 import { sourceKey } from '../../src/mount/source-key.ts'
+import { ValueCache } from '../../src/mount/value-cache.ts'
 import {
   BackendError,
   type Backend,
@@ -17,6 +18,7 @@ import {
 } from '../../src/providers/adapter.ts'
 import { silentLogger } from '../../src/telemetry/log.ts'
 import { silentMeter } from '../../src/telemetry/metrics.ts'
+import { SecretBytes } from '../../src/telemetry/secret-bytes.ts'
 import { backendContext } from '../support/backend-context.ts'
 import { memoryStore, type Held, type MemoryStore } from '../support/memory-adapter.ts'
 
@@ -325,13 +327,22 @@ describe('the resolver', () => {
     release(results)
     expect(none.store.given.map((secret) => secret.reveal().toString())).toEqual(['\0\0\0\0'])
 
-    const small = setUp({ a: { text: 'AAAA' }, b: { text: 'BBBB' } }, { maxBytes: 4 })
+    const small = setUp({ a: { text: 'AAAA' }, b: { text: 'BBBB' } }, { maxBytes: 1000 })
     release(await small.resolver.resolve([source('a')], caller()))
     release(await small.resolver.resolve([source('b')], caller()))
     await new Promise((resolve) => setImmediate(resolve))
     expect(small.store.given.map((secret) => secret.reveal().toString())).toEqual(['\0\0\0\0', 'BBBB'])
     small.resolver.clear()
     expect(small.store.given[1]?.reveal().toString()).toBe('\0\0\0\0')
+  })
+
+  it('T14 the bound on the cache holds for values of no length, too', () => {
+    const cache = new ValueCache(100_000)
+    for (let index = 0; index < 1000; index += 1)
+      cache.put(`key ${index}`, { bytes: SecretBytes.copyOf(''), version: '1' }, 1).release()
+    const kept = Array.from({ length: 1000 }, (_, index) => cache.get(`key ${index}`, 1)).filter(Boolean)
+    expect(kept.length).toBeGreaterThan(100)
+    expect(kept.length).toBeLessThan(200)
   })
 })
 
@@ -358,6 +369,44 @@ function virtual(initial: Record<string, Held>, cache: Partial<CacheSettings> = 
 }
 
 describe('T29 a store that keeps failing', () => {
+  it('is called again in time where the clock of the node was set back', async () => {
+    const steady = { now: 0 }
+    const { store, clock, resolver } = setUp({ a: DOWN }, {}, undefined, {
+      steady: () => steady.now,
+      sleep: (ms) => {
+        steady.now += ms
+        clock.now += ms
+        return Promise.resolve()
+      },
+    })
+    const ask = async () => {
+      const results = await resolver.resolve([source('a')], caller(undefined, undefined, clock.now + 90_000))
+      release(results)
+      return results.map(text)
+    }
+    for (let mount = 0; mount < 3; mount += 1) expect(await ask()).toEqual(['error unavailable'])
+    store.held.set('a', { text: 'A' })
+    clock.now -= 3_600_000
+    steady.now += 30_000
+    expect(await ask()).toEqual(['A from backend'])
+    clock.now -= 3_600_000
+    store.held.set('a', { text: 'B' })
+    expect(await ask()).toEqual(['B from backend'])
+  })
+
+  it("T18 for one namespace is called on for another that shares the node's identity", async () => {
+    const { store, resolver } = virtual({ bad: { fails: 'unavailable' }, good: { text: 'A' } })
+    const of = (namespace: string): Caller => ({ ...caller(), namespace, deadline: 2_000_000 })
+    const bad = source('bad', 'default', 'node')
+    for (let mount = 0; mount < 4; mount += 1) await resolver.resolve([bad], of('storm'))
+    const [refused] = await resolver.resolve([bad], of('storm'))
+    expect(refused).toMatchObject({ code: 'BACKEND_CIRCUIT_OPEN' })
+    const others = await resolver.resolve([source('good', 'default', 'node')], of('shop'))
+    expect(others.map(text)).toEqual(['A from backend'])
+    release(others)
+    expect(store.calls.at(-1)).toEqual(['good'])
+  })
+
   const DOWN: Held = { fails: 'unavailable' }
 
   it('is not called while its circuit is open; running out of it, one mount tries', async () => {

@@ -22,7 +22,7 @@ interface Made {
 /** The conversion without stores and classes that the nodes would refuse; why is listed. */
 export async function checkConversion(made: Made, registry: Registry): Promise<Conversion> {
   const { stores, notes, inline } = made
-  const classes = onceEach(made.classes, notes)
+  const classes = onceEach(inNamespaces(made.classes, notes), notes)
   allowExactly(classes, stores)
   const { configured, backends, faults } = await checkedStores(stores, inline, registry)
   const dialect = keyferryDialect({
@@ -64,6 +64,25 @@ async function planProblems(
     if (error instanceof PlanError) return error.problems
     throw error
   }
+}
+
+/** What the API server takes for a namespace; a rule of a store would read `*` as all of them. */
+const NAMESPACE = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/
+
+/** Classes whose namespace can be one, so that a rule means it alone. */
+function inNamespaces(classes: readonly ConvertedClass[], notes: Note[]): readonly ConvertedClass[] {
+  return classes.filter((one) => {
+    const can = NAMESPACE.test(one.usedIn)
+    if (!can)
+      notes.push(
+        noteOf(
+          one,
+          `"${one.usedIn.slice(0, 100)}" is no name of a namespace`,
+          'Correct it: the API server would refuse it, too',
+        ),
+      )
+    return can
+  })
 }
 
 /** Of classes with one name in one namespace only the first could be applied. */

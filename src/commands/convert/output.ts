@@ -1,5 +1,5 @@
 /** Owns how converted classes and their stores are written: YAML for `kubectl` and `keyferry lint -`, or JSON. */
-import { Document, isMap, isScalar, stringify, visit } from 'yaml'
+import { Document, isMap, isScalar, visit } from 'yaml'
 import { printable } from '../lint/findings.ts'
 import type { ConvertedClass, Entry } from './entries.ts'
 import { noteAdvice, type Note } from './notes.ts'
@@ -21,6 +21,24 @@ const YAML = {
   flowCollectionPadding: false,
   aliasDuplicateObjects: false,
 } as const
+
+/** Characters that some readers of YAML take for the end of a line, or refuse where they stand as they are. */
+const UNSEEN = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/
+
+/**
+ * The text of a document. The readers of kubectl and the API server follow YAML 1.1, to which a line separator ends
+ * a line even in quotes: a name with one must not be able to end its value and begin a key of its own.
+ */
+function written(document: Document): string {
+  visit(document, {
+    Scalar(_key, node) {
+      if (typeof node.value === 'string' && UNSEEN.test(node.value)) node.type = 'QUOTE_DOUBLE'
+    },
+  })
+  return document
+    .toString(YAML)
+    .replaceAll(new RegExp(UNSEEN, 'g'), (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
 
 /** The stream: each class with its list in its head, then the ConfigMap with the stores. */
 export function yamlStream(conversion: Conversion): string {
@@ -62,7 +80,7 @@ export function classParameters(
     Array.from(stores, ({ name, backend, settings }) => [name, { backend, settings }] as const).sort(),
   )
   return {
-    ...(inline && { stores: stringify(own, YAML) }),
+    ...(inline && { stores: written(new Document(own, YAML)) }),
     ...(onRevoked && { onRevoked }),
     files: filesText(entries),
   }
@@ -80,7 +98,7 @@ function classObject(one: ConvertedClass, inline: boolean) {
 
 /** Entries as a YAML list. Every scalar of it is read as text, so that nothing but the grammar asks for quotes. */
 function filesText(entries: readonly Entry[]): string {
-  return stringify(entries, { ...YAML, schema: 'failsafe' })
+  return written(new Document(entries, { ...YAML, schema: 'failsafe' }))
 }
 
 /** The entries of the configuration that this run asks for. */
@@ -118,7 +136,7 @@ function configMapObject(conversion: Conversion, notesOf: NotesOf) {
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: { name: 'keyferry', namespace: 'keyferry' },
-    data: { 'config.yaml': document.toString(YAML) },
+    data: { 'config.yaml': written(document) },
   }
 }
 
@@ -157,5 +175,5 @@ function noteLines(notes: readonly Note[]): readonly string[] {
 function documentText(object: unknown, head: readonly string[]): string {
   const document = new Document(object, YAML)
   document.commentBefore = comment(head)
-  return document.toString(YAML)
+  return written(document)
 }

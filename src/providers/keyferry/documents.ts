@@ -103,7 +103,8 @@ function variable(name: string): string {
 export function dotenvOf(text: string, what: string): string {
   if (/^[A-Za-z0-9_./:@%+,-]*$/.test(text)) return text
   const readable = !/[\0\r]/.test(text)
-  if (readable && !text.includes("'")) return `'${text}'`
+  // Inside single quotes some libraries read \\\\ as one backslash, and one before the closing quote as its escape.
+  if (readable && !/'|\\(?:\\|$)/.test(text)) return `'${text}'`
   if (readable && !/["\\$`!\n]/.test(text)) return `"${text}"`
   throw unfit(
     `${what} has characters that readers of dotenv files do not agree on`,

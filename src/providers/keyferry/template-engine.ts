@@ -24,8 +24,8 @@ import { tagsIn } from './template-text.ts'
 const MAX_TEXT = 32 * 1024
 /** Most tags and outputs of a template. */
 const MAX_TAGS = 300
-/** Most tags and outputs of all read templates that are kept; each takes about 1 KiB. */
-const MAX_KEPT_TAGS = 8000
+/** Most KiB of all read templates that are kept. */
+const MAX_KEPT_KIB = 8000
 export interface TemplateOptions {
   readonly text: string
   /** Filter that ends every output without an escaping one of its own. */
@@ -91,20 +91,26 @@ interface Faulty {
   readonly faults: readonly TemplateFault[]
 }
 
+/** About how many KiB a read template takes: its text and its key, two bytes a character, and 1 KiB for each tag. */
+function sizeOf(key: string, tags: number): number {
+  return tags + Math.ceil((4 * key.length) / 1024)
+}
+
 /** Gives what was read before under a key, or reads it; the least recently used is forgotten first. */
 function keptTemplates() {
-  const entries = new Map<string, { readonly value: ReadTemplate | Faulty; readonly tags: number }>()
+  const entries = new Map<string, { readonly value: ReadTemplate | Faulty; readonly size: number }>()
   let total = 0
   return (key: string, tags: number, make: () => ReadTemplate | Faulty): ReadTemplate | Faulty => {
     const known = entries.get(key)
     const value = known?.value ?? make()
+    const size = sizeOf(key, tags)
     entries.delete(key)
-    entries.set(key, { value, tags })
-    total += known ? 0 : tags + 1
-    for (const [oldest, { tags: freed }] of entries) {
-      if (total <= MAX_KEPT_TAGS) break
+    entries.set(key, { value, size })
+    total += known ? 0 : size
+    for (const [oldest, { size: freed }] of entries) {
+      if (total <= MAX_KEPT_KIB) break
       entries.delete(oldest)
-      total -= freed + 1
+      total -= freed
     }
     return value
   }

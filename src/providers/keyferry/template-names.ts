@@ -116,6 +116,7 @@ export function nameUse(templates: readonly Template[], names: ReadonlySet<strin
       const end = template.token.contentRange[1]
       if (template.token.input.slice(template.collection.end, end).trim() !== '')
         fault(template.token, 'a "for" takes nothing behind its list')
+      if (template.variable === 'forloop') fault(template.token, 'the word forloop is not taken')
       inner = new Set([...local, template.variable, 'forloop'])
     } else {
       const isCondition = template instanceof IfTag || template instanceof UnlessTag

@@ -230,6 +230,7 @@ describe('a fault of a template', () => {
       '{% for x in a %}{% elsif %}{% endfor %}',
       'the tag "elsif" stands outside of a block that it could divide',
     ],
+    ['{% for forloop in a %}{% endfor %}', 'the word forloop is not taken'],
     ['{% %}', 'a {% %} names no tag'],
     ['{{ }}', 'a value is missing'],
     ['{% if %}{% endif %}', 'a value is missing'],

@@ -1,6 +1,8 @@
 /** Templates of the keyferry dialect with values: what is written, each escaping against an independent reader. */
 import { execFileSync } from 'node:child_process'
 import fc from 'fast-check'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { SelectError } from '../../../src/providers/adapter.ts'
@@ -278,6 +280,24 @@ describe('names and members', () => {
       const file = Buffer.from(one.render(new Map([['v', Buffer.from('x')]]))).toString()
       expect(file).toBe(`${index}${'x'.repeat(290)}`)
     }
+  })
+
+  it('T14 long texts without tags take their place in memory, too', () => {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const compiler = createTemplateCompiler()
+    collect()
+    const before = process.memoryUsage().heapUsed
+    for (let index = 0; index < 300; index += 1)
+      compiler({
+        text: index + '\u2500'.repeat(32_000),
+        escape: undefined,
+        names: new Set(['v']),
+        maxBytes: 1000,
+      })
+    collect()
+    expect((process.memoryUsage().heapUsed - before) / 1024 ** 2).toBeLessThan(14)
+    expect(compiler).toBeDefined()
   })
 
   it('what is written is bounded by the size of a file', () => {
