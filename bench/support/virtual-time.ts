@@ -1,5 +1,5 @@
 /** Owns a clock on which hours pass in seconds: work that waits only on it, and on nothing outside of the process. */
-import { setImmediate as settled } from 'node:timers/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 
 export interface VirtualTime {
   /** Milliseconds since the epoch. */
@@ -13,6 +13,12 @@ export interface VirtualTime {
 interface Due {
   readonly at: number
   readonly wake: () => void
+}
+
+/** Ends when everything has been done up to its next wait, also what lets others have a turn in between. */
+async function settled(): Promise<void> {
+  do await nextTurn()
+  while (process.getActiveResourcesInfo().includes('Immediate'))
 }
 
 export function virtualTime(start: number): VirtualTime {
