@@ -111,9 +111,6 @@ export function createEndpointHealth({ now, random, meter }: HealthOptions): End
     showOpen(backend)
   }
 
-  /** Whether `at` is still to come. Further away than `most` it never was: the clock has been set back. */
-  const isAhead = (at: number, most: number): boolean => at > now() && at - now() <= most
-
   function lineFor(key: string, backend: string): Line {
     const known = lines.get(key)
     if (known) return known
@@ -175,14 +172,13 @@ export function createEndpointHealth({ now, random, meter }: HealthOptions): End
 
   /** A ramp ends by itself. */
   function settle(line: Line): void {
-    if (line.phase === 'ramp' && !isAhead(line.at, LONGEST_ASKED_MS + RAMP_MS))
+    if (line.phase === 'ramp' && now() >= line.at)
       Object.assign(line, { phase: 'closed', openings: 0, cause: '' })
   }
 
   function forgetIfHealthy(key: string, line: Line): void {
     settle(line)
-    if (line.phase === 'closed' && line.failures === 0 && !isAhead(line.notBefore, LONGEST_ASKED_MS))
-      lines.delete(key)
+    if (line.phase === 'closed' && line.failures === 0 && line.notBefore <= now()) lines.delete(key)
   }
 
   function callAt(key: string, era: number, place: Place, log: Logger): Call {
@@ -207,7 +203,7 @@ export function createEndpointHealth({ now, random, meter }: HealthOptions): End
 
   /** The store's word: nobody before `time`, and then one after the other. */
   function wait(line: Line, time: number): void {
-    if (time <= line.notBefore && isAhead(line.notBefore, LONGEST_ASKED_MS)) return
+    if (time <= line.notBefore) return
     line.notBefore = time
     if (line.phase === 'closed' || line.phase === 'ramp') ramp(line, time)
   }
@@ -234,12 +230,10 @@ export function createEndpointHealth({ now, random, meter }: HealthOptions): End
       remember(lines, key, line)
       const time = now()
       const call = (): Call => callAt(key, line.era, place, log)
-      if (isAhead(line.notBefore, LONGEST_ASKED_MS))
-        return withheld(place, 'asked-to-wait', line, line.notBefore - time)
-      if (line.phase === 'open' && isAhead(line.at, OPEN_MOST_MS))
-        return withheld(place, 'circuit-open', line)
+      if (line.notBefore > time) return withheld(place, 'asked-to-wait', line, line.notBefore - time)
+      if (line.phase === 'open' && time < line.at) return withheld(place, 'circuit-open', line)
       if (line.phase === 'probing') {
-        const since = Math.abs(time - line.at)
+        const since = time - line.at
         if (since < PROBE_PATIENCE_MS) return withheld(place, 'circuit-open', line, PROBE_POLL_MS)
         if (since < PROBE_LOST_MS) return withheld(place, 'circuit-open', line)
       }

@@ -84,14 +84,12 @@ export function createFetchBatch(options: FetchOptions): FetchBatch {
 
   /** Leave to make one call, after a wait if need be, or why there is none. */
   async function turn(place: Place, host: Host, deadline: number): Promise<Call | BackendError> {
-    // Counted down rather than compared: a clock that is set back must not keep anybody waiting.
-    let patience = Math.min(MAX_RETRY_WAIT_MS, deadline - now())
+    const patienceEnd = Math.min(now() + MAX_RETRY_WAIT_MS, deadline)
     for (;;) {
       const answer = health.ask(place, host.log)
       if ('ended' in answer) return answer
       const { waitMs = Number.POSITIVE_INFINITY, refusal } = answer
-      patience -= waitMs
-      if (patience <= 0 || host.signal.aborted) return refusal
+      if (now() + waitMs >= patienceEnd || host.signal.aborted) return refusal
       await sleep(waitMs, host.signal)
     }
   }

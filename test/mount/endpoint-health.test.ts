@@ -264,19 +264,6 @@ describe('a store that asked not to be called', () => {
   })
 })
 
-describe('a clock that is set back', () => {
-  it.each<[string, (health: ReturnType<typeof setUp>) => void]>([
-    ['an open circuit', ({ fail }) => fail(OPEN_AFTER)],
-    ['a time asked for', ({ call }) => call({ result: 'failed', code: 'SLOW', retryAfterMs: 60_000 })],
-  ])('by an hour does not prolong %s', (_name, trouble) => {
-    const all = setUp()
-    trouble(all)
-    expect(isCall(all.ask())).toBe(false)
-    all.clock.now -= 3_600_000
-    expect(isCall(all.ask())).toBe(true)
-  })
-})
-
 describe('the budget of retries', () => {
   it('T29 is one for an endpoint, is spent by an outage, and comes back with answers', () => {
     const { health, call } = setUp()
