@@ -9,7 +9,7 @@ import {
 } from '../providers/adapter.ts'
 import { HttpError, type HttpFailure } from '../net/http.ts'
 import { SecretBytes } from '../telemetry/secret-bytes.ts'
-import type { Caller } from './resolver.ts'
+import type { Caller } from './caller.ts'
 
 /** A source with the backend that serves it. */
 interface Asked {

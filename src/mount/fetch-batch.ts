@@ -13,7 +13,7 @@ import {
 import type { Meter } from '../telemetry/metrics.ts'
 import { brokenAdapter, callBackend } from './backend-call.ts'
 import type { Call, EndpointHealth, Outcome, Place } from './endpoint-health.ts'
-import type { Caller } from './resolver.ts'
+import type { Caller } from './caller.ts'
 import { endpointKey } from './source-key.ts'
 import type { Held } from './value-cache.ts'
 

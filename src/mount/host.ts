@@ -22,7 +22,7 @@ import type { SecretBytes } from '../telemetry/secret-bytes.ts'
 import type { MountContext } from './answer.ts'
 import { MountFailure } from './errors.ts'
 import type { MountRequest } from './request.ts'
-import type { Caller } from './resolver.ts'
+import type { Caller } from './caller.ts'
 
 /** What all hosts of the process share. */
 export interface HostServices {

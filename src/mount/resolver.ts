@@ -2,31 +2,15 @@
  * Owns the way from sources to values: fresh cache → join a fetch in flight → batch → the endpoint's
  * turn → retry → stale value on outage (design.md sections 3 and 6).
  */
-import {
-  BackendError,
-  type Backend,
-  type Host,
-  type Identity,
-  type Source,
-  type Value,
-} from '../providers/adapter.ts'
+import { BackendError, type Backend, type Source, type Value } from '../providers/adapter.ts'
 import type { Provenance } from '../telemetry/audit.ts'
 import type { Meter } from '../telemetry/metrics.ts'
 import { admission, asBackendError, refusals } from './backend-call.ts'
+import type { Caller, CacheTimes } from './caller.ts'
 import { createEndpointHealth } from './endpoint-health.ts'
 import { createFetchBatch, HUNG, LEFT, TRANSIENT, type Fetched, type Wanted } from './fetch-batch.ts'
 import { batchKey, sourceKey } from './source-key.ts'
 import { holdUncached, ValueCache, type Held } from './value-cache.ts'
-
-/** How long values are used. */
-export interface CacheTimes {
-  /** Identical requests within this many milliseconds cost one call; 0 switches that off. */
-  readonly freshForMs: number
-  /** How old a value may be that is served when its backend cannot answer; 0: never. */
-  readonly staleIfErrorMs: number
-  /** How long a version that can never change is kept. */
-  readonly immutableForMs: number
-}
 
 export interface CacheSettings extends CacheTimes {
   readonly maxBytes: number
@@ -43,21 +27,6 @@ export interface ResolverOptions {
   readonly random: () => number
   /** Waits, at most until `signal` fires. Default: real time. */
   readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>
-}
-
-/** The mount that asks. */
-export interface Caller {
-  /** Part of every key: what is fetched for one identity is never given to another. */
-  identityKey(identity: Identity): string
-  /** A host for a fetch in this mount's name. */
-  host(source: Source, signal: AbortSignal): Host
-  /** Namespace of the pod: what fails for one is held against no other, also where they share an identity (T18). */
-  readonly namespace?: string
-  readonly signal: AbortSignal
-  /** End of the mount's budget, milliseconds since the epoch. */
-  readonly deadline: number
-  /** What its configuration says; default: the resolver's own. */
-  readonly cache?: CacheTimes
 }
 
 /** What became of one source. */

@@ -1,6 +1,6 @@
 /** Owns the names of sources in the cache: equal exactly when a value may be shared (threat model T7). */
 import type { Backend, Source } from '../providers/adapter.ts'
-import type { Caller } from './resolver.ts'
+import type { Caller } from './caller.ts'
 
 /** What names a source apart from the caller. Mounts of one plan share its sources, so it is worth keeping. */
 const ownKeys = new WeakMap<Source, string>()

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { Caller } from '../../src/mount/caller.ts'
 import {
   createResolver,
   type CacheSettings,
-  type Caller,
   type Resolution,
   type ResolverOptions,
 } from '../../src/mount/resolver.ts'
