@@ -82,8 +82,8 @@ export interface RunningServer {
   close(options: { readonly drainMs: number }): Promise<void>
 }
 
-/** Time for the answers of mounts that were ended by the drain to reach the driver. */
-const LAST_WORDS_MS = 1000
+/** Time for the answers of mounts that were ended by the drain to reach the driver, on a node that has much to do. */
+const LAST_WORDS_MS = 3000
 const WARM_UP_MS = 5000
 
 /**
