@@ -130,7 +130,11 @@ export async function createProviderProcess(options: ProcessOptions): Promise<Pr
       published,
       ...(verifyParameters && { verifyParameters }),
       versionKey,
-      limits: { maxOutputs: config.limits.objects, maxFileBytes: config.limits.fileBytes },
+      limits: {
+        maxOutputs: config.limits.objects,
+        maxFileBytes: config.limits.fileBytes,
+        maxTotalBytes: config.limits.responseBytes,
+      },
       audit: options.audit,
       meter,
       log,

@@ -29,9 +29,15 @@ export interface MountLimits {
   readonly maxOutputs: number
   /** Most bytes one file may have. */
   readonly maxFileBytes: number
+  /** Most bytes all files together may have: more would not fit into a response. */
+  readonly maxTotalBytes: number
 }
 
-export const DEFAULT_LIMITS: MountLimits = { maxOutputs: 1000, maxFileBytes: 1024 * 1024 }
+export const DEFAULT_LIMITS: MountLimits = {
+  maxOutputs: 1000,
+  maxFileBytes: 1024 * 1024,
+  maxTotalBytes: 4 * 1024 * 1024,
+}
 
 export interface PipelineOptions {
   /** The dialect behind a socket name. */
@@ -71,6 +77,7 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     // Made once: a digest with bytes as its key spends most of its time on preparing them.
     versionKey: createSecretKey(options.versionKey),
     maxFileBytes: options.limits.maxFileBytes,
+    maxTotalBytes: options.limits.maxTotalBytes,
     log: options.log,
   }
 
@@ -133,9 +140,17 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     const settings = { ...rendering, signal }
     const all: Rendered[] = []
     let taken = 0
+    let bytes = 0
     for (const output of plan.outputs) {
       const { length } = objectsOf(output)
-      all.push(yield* render(output, resolutions.slice(taken, taken + length), settings))
+      // A thousand files of one large object would fill the memory of the node before anybody adds them up.
+      if (bytes > options.limits.maxTotalBytes) {
+        all.push({ failures: [tooLarge(options.limits)] })
+        continue
+      }
+      const one = yield* render(output, resolutions.slice(taken, taken + length), settings)
+      if ('files' in one) for (const { contents } of one.files) bytes += contents.length
+      all.push(one)
       taken += length
       yield
     }
@@ -171,6 +186,16 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
       throw settled
     }
     return { ...settled, delivered: () => published.delivered(request) }
+  }
+}
+
+function tooLarge({ maxTotalBytes }: MountLimits): ObjectFailure {
+  return {
+    kind: 'too-large',
+    code: 'RESPONSE_TOO_LARGE',
+    message: `the files of this volume have more than ${maxTotalBytes} bytes together`,
+    remedy:
+      'Split the SecretProviderClass, or raise maxCallRecvMsgSize of the driver and the limit of keyferry together',
   }
 }
 

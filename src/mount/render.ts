@@ -25,6 +25,8 @@ export interface RenderOptions {
   readonly versionKey: KeyObject
   /** Most bytes one file may have. */
   readonly maxFileBytes: number
+  /** Most bytes that the objects of a gathered file may have together. */
+  readonly maxTotalBytes: number
   readonly log: Logger
   /** Fires when nobody waits for the files any more: what is not made then is not made at all. */
   readonly signal: AbortSignal
@@ -107,9 +109,19 @@ function* gathered(
     }
   }
   const values: (Uint8Array | undefined)[] = []
+  let bytes = 0
   for (const [index, one] of output.sources.entries()) {
     if (options.signal.aborted) return { failures: [late(output)] }
-    values.push(valueOf(one, resolutions[index]))
+    const value = valueOf(one, resolutions[index])
+    bytes += value?.length ?? 0
+    if (bytes > options.maxTotalBytes) {
+      const message = `the objects of "${output.path}" have more than ${options.maxTotalBytes} bytes together`
+      const remedy = 'Name fewer objects, or take parts of them with property'
+      return {
+        failures: [{ kind: 'too-large', code: 'FILE_TOO_LARGE', message, remedy, object: output.object }],
+      }
+    }
+    values.push(value)
     yield
   }
   const [first, ...rest] = failures

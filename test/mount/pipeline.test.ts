@@ -238,7 +238,10 @@ describe('a mount', () => {
   })
 
   it('T14 a file over the limit names its size and the limit', async () => {
-    const { mount } = setUp({ a: { text: 'x'.repeat(11) } }, { limits: { maxOutputs: 5, maxFileBytes: 10 } })
+    const { mount } = setUp(
+      { a: { text: 'x'.repeat(11) } },
+      { limits: { maxOutputs: 5, maxFileBytes: 10, maxTotalBytes: 50 } },
+    )
     expect(await failure(mount('f=a'))).toMatchObject({
       grpcCode: 11,
       message: expect.stringContaining('has 11 bytes; the limit is 10'),
@@ -387,9 +390,9 @@ describe('a mount', () => {
 })
 
 /** A mount whose plan is this one. */
-function planned(held: Record<string, Held>, plan: Plan) {
+function planned(held: Record<string, Held>, plan: Plan, changes: Partial<PipelineOptions> = {}) {
   const dialect: Dialect = { name: 'memory', needs: {}, plan: () => plan }
-  return setUp(held, { dialect: () => Promise.resolve(dialect) })
+  return setUp(held, { dialect: () => Promise.resolve(dialect), ...changes })
 }
 
 describe('a file gathered from several objects', () => {
@@ -437,6 +440,31 @@ describe('a file gathered from several objects', () => {
     }
     return gather(Array.from({ length: 12 }, (_, index) => ({ ...a, object: `one/${index}`, select })))
   }
+
+  it('T14 is not made of objects that have more bytes together than a response, nor are files', async () => {
+    const limits = { ...DEFAULT_LIMITS, maxTotalBytes: 1000 }
+    const held = { a: { text: 'x'.repeat(400) } }
+    let selected = 0
+    const many = Array.from({ length: 100 }, (_, index) => ({
+      ...a,
+      object: `one/${index}`,
+      select: (bytes: Uint8Array) => ((selected += 1), bytes),
+    }))
+    const gathered = await failure(planned(held, gather(many), { limits }).mount(''))
+    expect(gathered.message).toContain('the objects of "all.txt" have more than 1000 bytes together')
+    expect([gathered.grpcCode, selected]).toEqual([11, 3])
+
+    selected = 0
+    const outputs = many.map(
+      (one, index) => ({ ...one, kind: 'file', path: `f${index}`, mode: 0o400 }) as const,
+    )
+    const { mount, records } = planned(held, { outputs }, { limits })
+    const large = await failure(mount(''))
+    expect(large.message).toMatch(
+      /^RESPONSE_TOO_LARGE: the files of this volume have more than 1000 bytes together/,
+    )
+    expect([large.grpcCode, selected, records.length]).toEqual([11, 3, 100])
+  })
 
   it('T17 gives others their turn between its objects', async () => {
     let inARow = 0

@@ -241,7 +241,7 @@ function makerOf(
   if (template === undefined) {
     if (escape !== undefined) return fault('escape', 'is for templates only', 'Add a template, or remove it')
     if (format !== undefined && format !== 'raw')
-      return { combine: membersCombined(format, names), documents: new Set() }
+      return { combine: membersCombined(format, names, planning.templates.maxBytes), documents: new Set() }
     return fault('format', 'is missing', 'Say how the members are written: format, or template')
   }
   if (format !== undefined && format !== 'raw')

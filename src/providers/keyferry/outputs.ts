@@ -23,9 +23,24 @@ export function rewritten(format: DocumentFormat, select: Select | undefined): S
   return (bytes) => writeDocument(format, membersOf(select ? select(bytes) : bytes))
 }
 
-/** Several values as the members of one document; those that are absent are left out. */
-export function membersCombined(format: DocumentFormat, names: readonly string[]): GatherOutput['combine'] {
+/**
+ * Several values as the members of one document; those that are absent are left out.
+ * @param maxBytes most that a file may have: no format makes values shorter
+ */
+export function membersCombined(
+  format: DocumentFormat,
+  names: readonly string[],
+  maxBytes: number,
+): GatherOutput['combine'] {
   return (values) => {
+    const size = values.reduce((sum, value) => sum + (value?.length ?? 0), 0)
+    if (size > maxBytes)
+      throw new SelectError({
+        kind: 'too-large',
+        code: 'FILE_TOO_LARGE',
+        message: `the file has more than ${maxBytes} bytes`,
+        remedy: 'Raise limits.fileBytes in the configuration, or split the file',
+      })
     const members = new Map<string, string>()
     for (const [index, name] of names.entries()) {
       const bytes = values[index]

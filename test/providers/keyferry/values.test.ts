@@ -8,6 +8,7 @@ import { parseJson } from '../../../src/formats/json-parse.ts'
 import { SelectError } from '../../../src/providers/adapter.ts'
 import { writeDocument, type Members } from '../../../src/providers/keyferry/documents.ts'
 import { partsSplit, rewritten } from '../../../src/providers/keyferry/outputs.ts'
+import { membersCombined } from '../../../src/providers/keyferry/outputs.ts'
 import { selectOf, type Selection } from '../../../src/providers/keyferry/select.ts'
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString()
@@ -190,6 +191,15 @@ describe('a document', () => {
       }),
       { numRuns: 500 },
     )
+  })
+
+  it('T14 of more than a file may have is refused before it is written', () => {
+    const combine = membersCombined('yaml', ['a', 'b'], 7)
+    expect(text(combine([Buffer.from('xxx'), Buffer.from('yyyy')]))).toBe('"a": "xxx"\n"b": "yyyy"\n')
+    expect(refusal(() => combine([Buffer.from('xxxx'), Buffer.from('yyyy')]))).toMatchObject({
+      kind: 'too-large',
+      code: 'FILE_TOO_LARGE',
+    })
   })
 
   it('in dotenv is read back by a shell that sources it', () => {
