@@ -7,8 +7,7 @@ import { parse } from 'yaml'
 import { parseJson } from '../../../src/formats/json-parse.ts'
 import { SelectError } from '../../../src/providers/adapter.ts'
 import { writeDocument, type Members } from '../../../src/providers/keyferry/documents.ts'
-import { partsSplit, rewritten } from '../../../src/providers/keyferry/outputs.ts'
-import { membersCombined } from '../../../src/providers/keyferry/outputs.ts'
+import { membersCombined, partsSplit, rewritten } from '../../../src/providers/keyferry/outputs.ts'
 import { selectOf, type Selection } from '../../../src/providers/keyferry/select.ts'
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString()
