@@ -15,7 +15,7 @@ export type CallKind =
   | 'metadata_requests'
   | 'cloudkms_decrypt_requests'
 
-export interface GoogleCall extends Pick<HttpRequest, 'url' | 'signal'> {
+export interface GoogleCall extends Pick<HttpRequest, 'url' | 'signal' | 'turn'> {
   readonly kind: CallKind
   /** Default GET. */
   readonly method?: 'GET' | 'POST'
@@ -52,6 +52,7 @@ export async function send(environment: GcpEnvironment, call: GoogleCall): Promi
       to: call.to ?? environment.to,
       signal: call.signal,
       timeoutMs: call.timeoutMs ?? environment.requestTimeoutMs,
+      ...(call.turn !== undefined && { turn: call.turn }),
     })
     measured(statusLabel(reply, call.kind))
     return reply

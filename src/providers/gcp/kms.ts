@@ -91,6 +91,7 @@ async function decrypted(
     headers: { authorization: `Bearer ${session.token.reveal().toString()}` },
     body: { ciphertext },
     signal: host.signal,
+    turn: host.pod.namespace,
   })
   if (reply.status !== 200)
     throw refusal(reply, {

@@ -23,6 +23,7 @@ export function parameterManagerBackend(context: BackendContext): Backend {
       url: urlOf(resource),
       headers: { authorization: `Bearer ${session.token.reveal().toString()}` },
       signal: host.signal,
+      turn: host.pod.namespace,
     })
     if (reply.status !== 200)
       throw refusal(reply, {

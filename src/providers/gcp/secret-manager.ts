@@ -56,6 +56,7 @@ async function access(
     url,
     headers: { authorization: `Bearer ${session.token.reveal().toString()}` },
     signal: host.signal,
+    turn: host.pod.namespace,
   })
   if (reply.status !== 200)
     throw refusal(reply, {

@@ -244,6 +244,7 @@ export async function impersonated(
       headers: { authorization: `Bearer ${bearer.reveal().toString()}` },
       body: { scope: [SCOPE], ...(delegates.length > 0 && { delegates: delegates.map(name) }) },
       signal: openSignal(environment),
+      turn: host.pod.namespace,
     })
     if (reply.status !== 200) throw refusal(reply)
     const body = membersOf(reply)

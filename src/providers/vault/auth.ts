@@ -24,7 +24,7 @@ export interface VaultToken {
 export async function login(
   api: Api,
   connection: Connection,
-  credentials: { readonly role: string; readonly jwt: SecretBytes },
+  credentials: { readonly role: string; readonly jwt: SecretBytes; readonly turn: string },
   signal: AbortSignal,
 ): Promise<VaultToken> {
   const jwt = credentials.jwt.reveal().toString()
@@ -36,6 +36,7 @@ export async function login(
       path: `/v1/auth/${loginMount(connection.authMount)}/login`,
       body: `{"jwt":${formatGoJson(jwt)},"role":${formatGoJson(credentials.role)}}`,
       purpose: 'login',
+      turn: credentials.turn,
       secrets: [jwt],
     },
     signal,

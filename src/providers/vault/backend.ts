@@ -128,7 +128,15 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
     const attempt = async (hold: Hold): Promise<{ status: number; body: Buffer; hold: Hold }> => {
       const token = hold.token.reveal().toString()
       const { method, path, body } = ref
-      const call = { method, path, token, purpose: 'read' as const, ...(body !== undefined && { body }) }
+      const turn = mount.host.pod.namespace
+      const call = {
+        method,
+        path,
+        token,
+        turn,
+        purpose: 'read' as const,
+        ...(body !== undefined && { body }),
+      }
       const reply = await send(api, mount.connection, call, mount.host.signal)
       return { status: reply.status, body: reply.body, hold }
     }

@@ -166,6 +166,8 @@ export interface Call {
   /** Vault token. */
   readonly token?: string
   readonly purpose: Asked['purpose']
+  /** Namespace of the pod that it is for: calls of one take turns with those of others (T18). */
+  readonly turn?: string
   /** Texts that no error may show. */
   readonly secrets?: readonly string[]
 }
@@ -294,6 +296,7 @@ function transfer(
       signal,
       timeoutMs: connection.timeoutMs,
       ...(body !== undefined && { body }),
+      ...(call.turn !== undefined && { turn: call.turn }),
     })
     .catch((error: unknown) => {
       throw connectionError(asked, error)

@@ -31,7 +31,7 @@ export function podLogin(
           'Raise expirationSeconds of the tokenRequest; kubelet hands over a new token at the next publish',
       })
     }
-    return login(api, connection, { role, jwt: jwt.token }, host.signal)
+    return login(api, connection, { role, jwt: jwt.token, turn: host.pod.namespace }, host.signal)
   }
 }
 

@@ -90,7 +90,8 @@ export function transitKeyService(context: BackendContext): TransitKeyService {
       const body = `{"ciphertext":${formatGoJson(entry.enc)}}`
       const decrypt = async (): Promise<Buffer> => {
         const secret = (await token(store, connection, host)).reveal().toString()
-        const call = { method: 'PUT', path, body, token: secret, purpose: 'read' } as const
+        const turn = host.pod.namespace
+        const call = { method: 'PUT', path, body, token: secret, turn, purpose: 'read' } as const
         return plaintextOf((await send(api, connection, call, host.signal)).body)
       }
       try {

@@ -1,13 +1,15 @@
 /** Names, addresses, checksums and the refs of `provider: keyferry`: the pure parts on their own. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { PlanError } from '../../../src/providers/adapter.ts'
+import { AgentPools } from '../../../src/net/agents.ts'
+import { PlanError, type Host } from '../../../src/providers/adapter.ts'
 import { crc32c, fitsChecksum } from '../../../src/providers/gcp/crc32c.ts'
 import { baseUrl } from '../../../src/providers/gcp/fetching.ts'
 import { isServiceAccountEmail, parseResourceName } from '../../../src/providers/gcp/names.ts'
 import { secretManagerBackend } from '../../../src/providers/gcp/secret-manager.ts'
 import { parameterManagerBackend } from '../../../src/providers/gcp/parameter-manager.ts'
 import { isEndpoint } from '../../../src/providers/gcp/settings.ts'
+import { SecretBytes } from '../../../src/telemetry/secret-bytes.ts'
 import { backendContext } from '../../support/backend-context.ts'
 import { checksum } from './fake-stores.ts'
 
@@ -137,5 +139,36 @@ describe('refs of provider: keyferry', () => {
     const [one, two] = [secrets.ref({ key: 'a', version: '1' }), secrets.ref({ key: 'a', version: '2' })]
     expect(secrets.refKey(one)).not.toBe(secrets.refKey(two))
     expect(secrets.refKey({ name: 'a', parts: 'top-level' })).not.toBe(secrets.refKey({ name: 'a' }))
+  })
+})
+
+describe('T18 turns', () => {
+  it.each([
+    ['a secret', secretManagerBackend, { key: 'db' }],
+    ['a parameter', parameterManagerBackend, { key: 'web', version: 'blue' }],
+  ])('%s is asked for in the turn of the namespace of its pod', async (_, make, item) => {
+    const turns: (string | undefined)[] = []
+    const backend = make(
+      backendContext({
+        http: {
+          agents: (to) => new AgentPools({ rules: { refused: [] } }).get(to),
+          send: ({ turn }) => {
+            turns.push(turn)
+            return Promise.resolve({ status: 404, headers: {}, body: Buffer.from('{}') })
+          },
+        },
+      }),
+    )
+    const host = {
+      pod: { namespace: 'shop', name: 'web-0', uid: 'u', serviceAccount: 'web' },
+      identity: 'node',
+      signal: AbortSignal.timeout(5000),
+      audiences: new Set(),
+      nodePublishSecret: () => undefined,
+      serviceAccountAnnotation: () => Promise.resolve(undefined),
+      session: () => Promise.resolve({ token: SecretBytes.copyOf('t'), member: 'm' }),
+    } as unknown as Host
+    await backend.resolve({ project: 'p', auth: 'provider-adc' }, [backend.ref(item)], host)
+    expect(turns).toEqual(['shop'])
   })
 })

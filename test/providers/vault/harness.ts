@@ -5,7 +5,7 @@ import { createPipeline, DEFAULT_LIMITS } from '../../../src/mount/pipeline.ts'
 import { compatPolicy } from '../../../src/mount/policy.ts'
 import { createResolver } from '../../../src/mount/resolver.ts'
 import { createHttpClient } from '../../../src/net/client.ts'
-import type { HttpClient } from '../../../src/net/http.ts'
+import type { HttpClient, HttpRequest } from '../../../src/net/http.ts'
 import {
   BackendError,
   type Host,
@@ -63,6 +63,8 @@ export interface Harness {
   readonly logs: string[]
   /** `name{label values}` → last gauge or sum of counts. */
   readonly figures: Map<string, number>
+  /** Whose turn the calls took that were made. */
+  readonly turns: ReadonlySet<string | undefined>
   /** Audiences asked for. */
   readonly asked: string[]
   close(): Promise<void>
@@ -145,7 +147,15 @@ export function createHarness(options: HarnessOptions = {}): Harness {
   const asked: string[] = []
   const log = recordingLogger(logs)
   const meter = testMeter(figures)
-  const http = createHttpClient({ rules: { refused: [] } })
+  const pool = createHttpClient({ rules: { refused: [] } })
+  const turns = new Set<string | undefined>()
+  const http = {
+    ...pool,
+    send: (request: HttpRequest) => {
+      turns.add(request.turn)
+      return pool.send(request)
+    },
+  }
   const manual = manualClock(async () => {
     await Promise.race([backend.keeper.idle(), pause(100)])
   })
@@ -253,6 +263,7 @@ export function createHarness(options: HarnessOptions = {}): Harness {
     logs,
     figures,
     asked,
+    turns,
     close: async () => {
       await backend.close?.()
       http.close()

@@ -27,6 +27,14 @@ const logins = (vault: FakeVault): number => vault.callsTo('POST /v1/auth/kubern
 const revocations = (vault: FakeVault) => vault.callsTo('POST /v1/auth/token/revoke-self')
 
 describe('a pod that lives', () => {
+  it('T18 it logs in and reads in the turn of its namespace', async () => {
+    const { vault, h, spc } = await setUp()
+    vault.on('GET /v1/kv/app', () => secret({ k: 'v' }))
+    await h.mount(spc(object('f', 'kv/app', 'k')))
+    expect(vault.callsTo('GET /v1/kv/app')).toHaveLength(1)
+    expect(h.turns).toEqual(new Set([POD.namespace]))
+  })
+
   it('9 republished 50 times it holds one lease and one token, shown in the metrics', async () => {
     const { vault, h, spc } = await setUp({ watch: testPodWatch() })
     const issued = database(vault, 3600)
