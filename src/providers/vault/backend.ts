@@ -213,13 +213,38 @@ export function createVaultBackend(context: BackendContext, parts: BackendParts 
         sharedKey: JSON.stringify([...who, where]),
       }
       const wanted = refs.map((ref) => (settings.legacyDedupe && ref.legacy ? ref.legacy : ref))
-      return inParallel(wanted, (ref) => fetchOne(mount, ref))
+      let bytes = 0
+      const answers = await inParallel(wanted, async (ref) => {
+        if (bytes > MAX_TOGETHER) return tooMuch()
+        const answer = await fetchOne(mount, ref)
+        if (!(answer instanceof BackendError)) bytes += answer.bytes.length
+        return answer
+      })
+      if (bytes <= MAX_TOGETHER) return answers
+      for (const answer of answers) if (!(answer instanceof BackendError)) answer.bytes.wipe()
+      // For all of them, so that the text does not depend on which came first.
+      return answers.map(tooMuch)
     },
     async close() {
       stopWatching?.()
       await keeper.close()
     },
   }
+}
+
+/**
+ * Most bytes of all values of one call: far more than a volume can have. In profile compat the server may be one
+ * that the class names, and a thousand replies of the largest size would fill the memory of the node (T14).
+ */
+const MAX_TOGETHER = 16 * 1024 * 1024
+
+function tooMuch(): BackendError {
+  return failed({
+    kind: 'too-large',
+    code: 'VAULT_REPLY_TOO_LARGE',
+    message: `the secrets of this mount have more than ${MAX_TOGETHER} bytes together`,
+    remedy: 'Split the SecretProviderClass',
+  })
 }
 
 /** The operator's token may have ended, which Vault does not tell from a missing right. */

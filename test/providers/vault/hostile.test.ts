@@ -6,6 +6,23 @@ import { fakeVault, harness, object, setUp } from './set-up.ts'
 
 const OBJECTS = object('f', 'kv/app', 'k')
 
+describe('T14 replies that are large together', () => {
+  it('are not fetched on and on; the text names none that happened to come first', async () => {
+    const { vault, h, spc } = await setUp()
+    const large = 'x'.repeat(2_000_000)
+    const names = Array.from({ length: 60 }, (_, index) => `app${index}`)
+    for (const name of names) vault.on(`GET /v1/kv/${name}`, () => secret({ k: large }))
+    const objects = names.map((name) => object(name, `kv/${name}`, 'k')).join('')
+    const error = await h.failure(spc(objects))
+    expect(error.grpcCode).toBe(FINAL_CODE.OUT_OF_RANGE)
+    expect(error.message).toContain('the secrets of this mount have more than 16777216 bytes together')
+    expect(error.failures).toHaveLength(60)
+    const asked = names.filter((name) => vault.callsTo(`GET /v1/kv/${name}`).length > 0)
+    // Those that were under way, thirty-two at once, are still answered.
+    expect(asked.length).toBeLessThan(50)
+  })
+})
+
 describe('replies that crash the vendor’s provider', () => {
   const odd: readonly (readonly [string, FakeReply, RegExp])[] = [
     ['204', { status: 204 }, /empty response/],
