@@ -13,22 +13,37 @@ type Token = { readonly literal: string } | { readonly star: 'segment' | 'all' }
  * @param separator the character that ends a segment, e.g. `/` in `shop/*`, `.` in `*.example.org`
  */
 export function matchesGlob(pattern: string, text: string, separator: string): boolean {
-  if (text.length > MAX_GLOB_TEXT) return false
+  return globMatcher(pattern, separator)(text)
+}
+
+/**
+ * {@link matchesGlob} for many texts: the pattern is read once.
+ * @returns a function of a text; `spend` is told of every step and may throw when there were enough
+ */
+export function globMatcher(
+  pattern: string,
+  separator: string,
+): (text: string, spend?: (steps: number) => void) => boolean {
   const tokens = tokensOf(pattern)
-  let states = withSkippedStars(new Set([0]), tokens)
-  for (const char of text) {
-    const next = new Set<number>()
-    for (const state of states) {
-      const token = tokens[state]
-      if (token === undefined) continue
-      if ('literal' in token) {
-        if (token.literal === char) next.add(state + 1)
-      } else if (token.star === 'all' || char !== separator) next.add(state)
+  const first = withSkippedStars(new Set([0]), tokens)
+  return (text, spend) => {
+    if (text.length > MAX_GLOB_TEXT) return false
+    let states = first
+    for (const char of text) {
+      spend?.(states.size)
+      const next = new Set<number>()
+      for (const state of states) {
+        const token = tokens[state]
+        if (token === undefined) continue
+        if ('literal' in token) {
+          if (token.literal === char) next.add(state + 1)
+        } else if (token.star === 'all' || char !== separator) next.add(state)
+      }
+      if (next.size === 0) return false
+      states = withSkippedStars(next, tokens)
     }
-    if (next.size === 0) return false
-    states = withSkippedStars(next, tokens)
+    return states.has(tokens.length)
   }
-  return states.has(tokens.length)
 }
 
 function tokensOf(pattern: string): readonly Token[] {

@@ -1,5 +1,5 @@
 /** Owns how documents are taken apart, put together and written in another format. Pure. */
-import { matchesGlob } from '../../formats/glob.ts'
+import { globMatcher } from '../../formats/glob.ts'
 import type { JsonValue } from '../../formats/json.ts'
 import { SelectError, type ExpandOutput, type GatherOutput, type Select } from '../adapter.ts'
 import { memberText, textOf, writeDocument, type DocumentFormat, type Members } from './documents.ts'
@@ -74,9 +74,25 @@ export interface Split {
   readonly rename: ReadonlyMap<string, string>
 }
 
+/** Most steps of comparing the members of one value with patterns: some ten milliseconds of them (T17). */
+const MAX_MATCHING = 400_000
+
+function tooManyMatches(): SelectError {
+  return new SelectError({
+    kind: 'too-large',
+    code: 'KEYFERRY_SELECT',
+    message: 'the value has too many members for so many patterns of select',
+    remedy: 'Name members without *, or use fewer and shorter patterns',
+  })
+}
+
 /** The members of one document as files. A name that is asked for and is not there is an error. */
 export function partsSplit({ within, only, rename }: Split): NonNullable<ExpandOutput['split']> {
-  const named = [...(only ?? []).filter((name) => !name.includes('*')), ...rename.keys()]
+  const names = new Set((only ?? []).filter((name) => !name.includes('*')))
+  const patterns = (only ?? [])
+    .filter((name) => name.includes('*'))
+    .map((pattern) => globMatcher(pattern, '/'))
+  const named = [...names, ...rename.keys()]
   return (bytes) => {
     const members = membersOf(within ? within(bytes) : bytes)
     const missing = named.find((name) => !members.has(name))
@@ -87,8 +103,15 @@ export function partsSplit({ within, only, rename }: Split): NonNullable<ExpandO
         message: `the value has no property "${missing.slice(0, 100)}"`,
         remedy: 'Check select and rename against the keys of the value',
       })
+    let left = MAX_MATCHING
+    const spend = (steps: number): void => {
+      left -= steps
+      if (left < 0) throw tooManyMatches()
+    }
     return Array.from(members)
-      .filter(([name]) => only === undefined || only.some((pattern) => matchesGlob(pattern, name, '/')))
+      .filter(
+        ([name]) => only === undefined || names.has(name) || patterns.some((matches) => matches(name, spend)),
+      )
       .map(([name, value]) => ({ name: rename.get(name) ?? name, bytes: Buffer.from(textOf(value)) }))
   }
 }

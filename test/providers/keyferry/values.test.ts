@@ -192,6 +192,18 @@ describe('a document', () => {
     )
   })
 
+  it.each([
+    ['many', Array.from({ length: 1000 }, (_, index) => `*a*b${index}`), 'ababx'],
+    ['long', ['*a'.repeat(2000)], 'a'.repeat(2000)],
+  ])('T17 is not compared with %s patterns without end', (_, only, name) => {
+    const members = Object.fromEntries(Array.from({ length: 200 }, (__, index) => [`${name}${index}`, 'v']))
+    const split = (some: readonly string[]) =>
+      partsSplit({ within: undefined, only: some, rename: new Map() })(Buffer.from(JSON.stringify(members)))
+    expect(refusal(() => split(only))).toMatchObject({ kind: 'too-large', code: 'KEYFERRY_SELECT' })
+    expect(split(Object.keys(members))).toHaveLength(200)
+    expect(split(Object.keys(members).slice(0, 20))).toHaveLength(20)
+  })
+
   it('T14 of more than a file may have is refused before it is written', () => {
     const combine = membersCombined('yaml', ['a', 'b'], 7)
     expect(text(combine([Buffer.from('xxx'), Buffer.from('yyyy')]))).toBe('"a": "xxx"\n"b": "yyyy"\n')
