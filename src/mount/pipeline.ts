@@ -170,8 +170,9 @@ export function createPipeline(options: PipelineOptions): MountPipeline {
     })
     const { plan, marks, standing, refused } = admitted
     const resolutions = await resolved(admitted, options.caller(request, context, dialect))
-    const all = await inSlices(filesOf(plan, resolutions, context.signal))
-    for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
+    const all = await inSlices(filesOf(plan, resolutions, context.signal)).finally(() => {
+      for (const resolution of resolutions) if (!(resolution instanceof BackendError)) resolution.release()
+    })
     // What the plan leaves out counts as one more output that was denied.
     const [first, ...rest] = refused
     const whole: readonly Rendered[] = first ? [...all, { failures: [first, ...rest] }] : all

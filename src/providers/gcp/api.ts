@@ -186,13 +186,24 @@ export function refusal(
     message: `${error.status}: ${error.message}`,
     remedy: remedies[kind] ?? REMEDIES[kind],
     retryAfterMs: retryAfterMs(reply),
-    indirect: !isGoogles(reply),
+    indirect: !isGoogles(reply) || (kind === 'denied' && isOfProject(reply)),
   })
 }
 
 /** A proxy in between that answers 403 or 404 says nothing about the object. */
 function isGoogles(reply: HttpResponse): boolean {
   return KIND_OF_STATUS.has(text(members(membersOf(reply)?.get('error'))?.get('status')))
+}
+
+/**
+ * A service that is switched off, a bill that is not paid or a perimeter say nothing about the object either.
+ * Google gives a reason with most denials, of which one is about permissions.
+ */
+function isOfProject(reply: HttpResponse): boolean {
+  const details = members(membersOf(reply)?.get('error'))?.get('details')
+  if (!Array.isArray(details)) return false
+  const reasons = details.slice(0, 20).map((detail) => text(members(detail)?.get('reason')))
+  return reasons.some((reason) => reason !== '' && reason !== 'IAM_PERMISSION_DENIED')
 }
 
 const REMEDIES: Partial<Record<ErrorKind, string>> = {

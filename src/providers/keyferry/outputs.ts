@@ -77,13 +77,11 @@ export interface Split {
 /** Most steps of comparing the members of one value with patterns: some ten milliseconds of them (T17). */
 const MAX_MATCHING = 400_000
 
-function tooManyMatches(): SelectError {
-  return new SelectError({
-    kind: 'too-large',
-    code: 'KEYFERRY_SELECT',
-    message: 'the value has too many members for so many patterns of select',
-    remedy: 'Name members without *, or use fewer and shorter patterns',
-  })
+/** Most files that one value may become. */
+const MAX_PARTS = 2000
+
+function tooMany(message: string, remedy: string): SelectError {
+  return new SelectError({ kind: 'too-large', code: 'KEYFERRY_SELECT', message, remedy })
 }
 
 /** The members of one document as files. A name that is asked for and is not there is an error. */
@@ -106,12 +104,23 @@ export function partsSplit({ within, only, rename }: Split): NonNullable<ExpandO
     let left = MAX_MATCHING
     const spend = (steps: number): void => {
       left -= steps
-      if (left < 0) throw tooManyMatches()
+      if (left < 0)
+        throw tooMany(
+          'the value has too many members for so many patterns of select',
+          'Name members without *, or use fewer and shorter patterns',
+        )
     }
-    return Array.from(members)
-      .filter(
-        ([name]) => only === undefined || names.has(name) || patterns.some((matches) => matches(name, spend)),
+    const wanted = Array.from(members).filter(
+      ([name]) => only === undefined || names.has(name) || patterns.some((matches) => matches(name, spend)),
+    )
+    if (wanted.length > MAX_PARTS)
+      throw tooMany(
+        `more than ${MAX_PARTS} members would be files`,
+        'Choose fewer with select, or mount the document as one file',
       )
-      .map(([name, value]) => ({ name: rename.get(name) ?? name, bytes: Buffer.from(textOf(value)) }))
+    return wanted.map(([name, value]) => ({
+      name: rename.get(name) ?? name,
+      bytes: Buffer.from(textOf(value)),
+    }))
   }
 }

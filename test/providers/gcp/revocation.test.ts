@@ -39,6 +39,22 @@ it('T25 the page of a proxy and an outage are not', async () => {
   }
 })
 
+it('T25 of denials with a reason only the one about permissions is', async () => {
+  const type = 'type.googleapis.com/google.rpc.ErrorInfo'
+  for (const [reason, counts] of [
+    ['IAM_PERMISSION_DENIED', true],
+    ['SERVICE_DISABLED', false],
+    ['BILLING_DISABLED', false],
+    ['SECURITY_POLICY_VIOLATED', false],
+  ] as const) {
+    const details = [{ '@type': type, reason, domain: 'googleapis.com' }]
+    const body = { error: { code: 403, status: 'PERMISSION_DENIED', message: 'm', details } }
+    node.google.fault('access', { status: 403, body }, Infinity)
+    expect([reason, await denials()]).toEqual([reason, [counts]])
+    node.google.clearFaults()
+  }
+})
+
 it('T25 an impersonation that is refused is not', async () => {
   node.google.cluster.accounts.set('shop/web', {
     'iam.gke.io/gcp-service-account': 'other@acme-prod.iam.gserviceaccount.com',

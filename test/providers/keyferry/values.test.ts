@@ -204,6 +204,14 @@ describe('a document', () => {
     expect(split(Object.keys(members).slice(0, 20))).toHaveLength(20)
   })
 
+  it('T17 does not become more than 2000 files', () => {
+    const members = Object.fromEntries(Array.from({ length: 2001 }, (_, index) => [`m${index}`, 'v']))
+    const split = (only?: readonly string[]) =>
+      partsSplit({ within: undefined, only, rename: new Map() })(Buffer.from(JSON.stringify(members)))
+    expect(refusal(() => split())).toMatchObject({ kind: 'too-large', code: 'KEYFERRY_SELECT' })
+    expect(split(Object.keys(members).slice(1))).toHaveLength(2000)
+  })
+
   it('T14 of more than a file may have is refused before it is written', () => {
     const combine = membersCombined('yaml', ['a', 'b'], 7)
     expect(text(combine([Buffer.from('xxx'), Buffer.from('yyyy')]))).toBe('"a": "xxx"\n"b": "yyyy"\n')
