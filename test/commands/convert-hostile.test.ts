@@ -168,6 +168,13 @@ spec: { provider: vault, parameters: { roleName: r, vaultAddress: 'https://user:
 `,
     ],
     [
+      'addresses with a query',
+      STORE.replace(
+        'gcpsm: { projectID: p }',
+        `vault: { server: 'https://v:8200/?token=${CANARY}', auth: { kubernetes: { role: r } } }`,
+      ) + external(SPEC),
+    ],
+    [
       'inline role ids',
       STORE.replace(
         'gcpsm: { projectID: p }',

@@ -25,11 +25,11 @@ export function setting(field: Field | undefined, name: string): Record<string, 
   return text === undefined || text === '' ? {} : { [name]: text }
 }
 
-/** Whether an address carries credentials (`https://user:password@host`), which are never written anywhere. */
+/** Whether an address carries credentials (`https://user:password@host`, or a query), which are never written anywhere. */
 export function hasCredentials(address: string): boolean {
-  if (!URL.canParse(address)) return address.includes('@')
-  const { username, password } = new URL(address)
-  return username !== '' || password !== ''
+  if (!URL.canParse(address)) return /[@?#]/.test(address)
+  const { username, password, search, hash } = new URL(address)
+  return [username, password, search, hash].some((part) => part !== '')
 }
 
 export const CREDENTIALS_IN_ADDRESS = [
