@@ -157,7 +157,7 @@ export function createHarness(options: HarnessOptions = {}): Harness {
     },
   }
   const manual = manualClock(async () => {
-    await Promise.race([backend.keeper.idle(), pause(100)])
+    await Promise.race([backend.keeper.idle(), pause(2000)])
   })
   const clock = options.realTime ? realClock : manual
   const backend: VaultBackend = createVaultBackend(
