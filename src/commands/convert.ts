@@ -1,6 +1,5 @@
 /** Owns `keyferry convert`: objects of other tools → classes of `provider: keyferry` and the stores that they need. */
 import { writeFile } from 'node:fs/promises'
-import { text as textOf } from 'node:stream/consumers'
 import { parseConfig } from '../config.ts'
 import { createHttpClient } from '../net/client.ts'
 import type { Registry } from '../providers/registry.ts'
@@ -18,7 +17,7 @@ import { jsonReport, yamlStream, type Conversion } from './convert/output.ts'
 import { convertSpc } from './convert/spc.ts'
 import { createStoreBook, type StoreBook } from './convert/stores.ts'
 import { loadRegistry } from './provider-process.ts'
-import { readText } from './spc-files.ts'
+import { readTexts, STDIN, type NamedText } from './spc-files.ts'
 import { UsageError } from './usage.ts'
 
 export interface ConvertFlags {
@@ -29,16 +28,8 @@ export interface ConvertFlags {
   readonly namespace?: string
 }
 
-const STDIN = '-'
-const STDIN_NAME = 'stdin'
 /** Far below what would make a class that no driver takes, and enough for any cluster. */
 const MAX_OBJECTS = 20_000
-
-/** One file's text under the name that notes give it. */
-export interface SourceFile {
-  readonly name: string
-  readonly text: string
-}
 
 /**
  * Converts the objects of the files, writes classes and stores, and lists what was not carried over.
@@ -48,17 +39,11 @@ export interface SourceFile {
 export async function convert(files: readonly string[], flags: ConvertFlags): Promise<boolean> {
   if (files.length === 0 && process.stdin.isTTY)
     throw new UsageError('name the files to convert, or pipe them in (see keyferry convert --help)')
-  const sources: SourceFile[] = []
-  for (const file of new Set(files.length === 0 ? [STDIN] : files))
-    sources.push(
-      file === STDIN
-        ? { name: STDIN_NAME, text: await textOf(process.stdin) }
-        : { name: file, text: await readText(file) },
-    )
+  const sources = await readTexts(files.length === 0 ? [STDIN] : files)
   const conversion = await convertSources(sources, flags)
   const made = flags.json
     ? jsonReport(
-        sources.map(({ name }) => name),
+        sources.map(({ file }) => file),
         conversion,
       )
     : yamlStream(conversion)
@@ -78,11 +63,11 @@ async function written(file: string, text: string): Promise<void> {
 
 /** @throws UsageError where a text cannot be read, or holds nothing that could be converted. */
 export async function convertSources(
-  sources: readonly SourceFile[],
+  sources: readonly NamedText[],
   flags: ConvertFlags,
 ): Promise<Conversion> {
   const notes: Note[] = []
-  const objects = sources.flatMap(({ name, text }) => readObjects(name, text, notes))
+  const objects = sources.flatMap(({ file, text }) => readObjects(file, text, notes))
   if (objects.length > MAX_OBJECTS)
     throw new UsageError(`more than ${MAX_OBJECTS} objects; convert them in parts`)
   const known = objects
@@ -94,7 +79,7 @@ export async function convertSources(
     )
   if (known.length === 0)
     throw new UsageError(
-      `${sources.map(({ name }) => name).join(', ')}: there is nothing to convert; known are ExternalSecret, SecretStore and their like (external-secrets.io), ExternalSecret (kubernetes-client.io), SecretProviderClass`,
+      `${sources.map(({ file }) => file).join(', ')}: there is nothing to convert; known are ExternalSecret, SecretStore and their like (external-secrets.io), ExternalSecret (kubernetes-client.io), SecretProviderClass`,
     )
   const http = createHttpClient({ rules: { refused: [] } })
   try {
@@ -115,7 +100,7 @@ export async function convertSources(
       ...conversion,
       notes: sortedNotes(
         notes,
-        sources.map(({ name }) => name),
+        sources.map(({ file }) => file),
       ),
     }
   } finally {

@@ -1,5 +1,4 @@
 /** Owns `keyferry lint`: SecretProviderClasses of every dialect checked offline, by the planner that the server uses. */
-import { text as textOf } from 'node:stream/consumers'
 import { createHttpClient } from '../net/client.ts'
 import { silentLogger } from '../telemetry/log.ts'
 import { silentMeter } from '../telemetry/metrics.ts'
@@ -7,12 +6,12 @@ import { checkSpc, type CheckOptions } from './lint/check.ts'
 import { faultsOf, type Finding, type LintResult } from './lint/findings.ts'
 import { sarifLog } from './lint/sarif.ts'
 import { textReport } from './lint/text.ts'
-import { streamConfig, type CheckedSource, type StreamConfig } from './lint/stream-config.ts'
+import { streamConfig, type StreamConfig } from './lint/stream-config.ts'
 import { ConfigError } from '../config.ts'
 import type { Registry } from '../providers/registry.ts'
 import { loadRegistry, providerNames } from './provider-process.ts'
 import { effectiveConfig } from './serve.ts'
-import { inspectSpcs, readText } from './spc-files.ts'
+import { inspectSpcs, readTexts, type NamedText } from './spc-files.ts'
 import { UsageError } from './usage.ts'
 
 export interface LintFlags {
@@ -24,17 +23,13 @@ export interface LintFlags {
   readonly quiet?: boolean
 }
 
-const STDIN = '-'
-/** What the standard input is called in reports. */
-const STDIN_NAME = 'stdin'
-
 /**
  * Checks every class of the files and prints the report.
  * @returns whether there is no fault; warnings are none.
  * @throws UsageError, ConfigError
  */
 export async function lint(files: readonly string[], flags: LintFlags): Promise<boolean> {
-  const sources = await sourcesOf(files)
+  const sources = await readTexts(files)
   const found = flags.config === undefined ? streamConfig(sources) : undefined
   const loaded = found?.loaded ?? (await effectiveConfig(flags))
   const http = createHttpClient({ rules: { refused: [] } })
@@ -59,18 +54,6 @@ export async function lint(files: readonly string[], flags: LintFlags): Promise<
   }
 }
 
-/** @throws UsageError where a file cannot be read */
-async function sourcesOf(files: readonly string[]): Promise<readonly CheckedSource[]> {
-  const sources: CheckedSource[] = []
-  for (const file of new Set(files))
-    sources.push(
-      file === STDIN
-        ? { file: STDIN_NAME, text: await textOf(process.stdin) }
-        : { file, text: await readText(file) },
-    )
-  return sources
-}
-
 /** What is wrong with the stores of a configuration in the stream, beyond its shape. */
 async function storeFaults({ finding }: StreamConfig, registry: Registry): Promise<readonly Finding[]> {
   try {
@@ -84,7 +67,7 @@ async function storeFaults({ finding }: StreamConfig, registry: Registry): Promi
 
 /** @throws UsageError where no source has a class, a configuration or a fault. */
 async function lintSources(
-  sources: readonly CheckedSource[],
+  sources: readonly NamedText[],
   configFindings: readonly Finding[],
   options: CheckOptions & { readonly unchecked?: string; readonly hasConfiguration: boolean },
 ): Promise<LintResult> {

@@ -1,4 +1,5 @@
 /** Owns reading SecretProviderClasses from YAML files, with the checks that the API server and the driver would make. */
+import { text as textOf } from 'node:stream/consumers'
 import { readFile } from 'node:fs/promises'
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments } from 'yaml'
 import type { Document, Pair, Scalar, YAMLMap } from 'yaml'
@@ -63,6 +64,27 @@ export async function readText(file: string): Promise<string> {
       `${file}: cannot be read (${error instanceof Error && 'code' in error ? String(error.code) : 'unknown'})`,
     )
   })
+}
+
+/** One file's text under the name that reports give it. */
+export interface NamedText {
+  readonly file: string
+  readonly text: string
+}
+
+/** The name that means the standard input. */
+export const STDIN = '-'
+
+/** The text of each file, once, and of the standard input. @throws UsageError where one cannot be read */
+export async function readTexts(files: readonly string[]): Promise<readonly NamedText[]> {
+  const texts: NamedText[] = []
+  for (const file of new Set(files))
+    texts.push(
+      file === STDIN
+        ? { file: 'stdin', text: await textOf(process.stdin) }
+        : { file, text: await readText(file) },
+    )
+  return texts
 }
 
 /** See {@link readSpcFile}. */

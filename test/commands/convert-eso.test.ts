@@ -15,7 +15,7 @@ interface Made {
 }
 
 async function converted(text: string, flags = {}): Promise<Made> {
-  const conversion = await convertSources([{ name: 'in.yaml', text }], flags)
+  const conversion = await convertSources([{ file: 'in.yaml', text }], flags)
   // What is written is YAML: it has to be possible to write it.
   yamlStream(conversion)
   const report = JSON.parse(jsonReport(['in.yaml'], conversion)) as {
@@ -347,7 +347,7 @@ describe('deletionPolicy', () => {
   const made = async (target: object) => {
     const text =
       AWS + external({ target, data: [datum('a', { key: 'a' })], dataFrom: [{ extract: { key: 'b' } }] })
-    const [one] = (await convertSources([{ name: 'in.yaml', text }], {})).classes
+    const [one] = (await convertSources([{ file: 'in.yaml', text }], {})).classes
     return one
   }
 
@@ -718,7 +718,7 @@ describe('other kinds', () => {
       expect.stringContaining('lost spec.secretObjects'),
     ])
     const sops = spc('s', { provider: 'sops', parameters: { sopsFile: 'shop/a.yaml', onRevoked: 'remove' } })
-    expect((await convertSources([{ name: 'in.yaml', text: sops }], {})).classes).toMatchObject([
+    expect((await convertSources([{ file: 'in.yaml', text: sops }], {})).classes).toMatchObject([
       { onRevoked: 'remove' },
     ])
   })

@@ -5,7 +5,7 @@ import { convertSources } from '../../src/commands/convert.ts'
 import { notesText } from '../../src/commands/convert/notes.ts'
 import { jsonReport, yamlStream } from '../../src/commands/convert/output.ts'
 
-const convert = (text: string, flags = {}) => convertSources([{ name: 'in.yaml', text }], flags)
+const convert = (text: string, flags = {}) => convertSources([{ file: 'in.yaml', text }], flags)
 
 const STORE = `apiVersion: external-secrets.io/v1
 kind: SecretStore

@@ -57,7 +57,7 @@ interface Scene {
 
 /** Mounts the class of a text as it is, and as it is converted; of what is no class, only the latter. */
 async function both(text: string, { config, serviceAccount, tokens }: Scene): Promise<Both> {
-  const conversion = await convertSources([{ name: 'spc.yaml', text }], {})
+  const conversion = await convertSources([{ file: 'spc.yaml', text }], {})
   const made = parseAllDocuments(yamlStream(conversion)).map((one) => one.toJS() as Json)
   const [source] = parseAllDocuments(text).map((one) => one.toJS() as Class)
   const [target] = made.filter(({ kind }) => kind === 'SecretProviderClass') as unknown as Class[]

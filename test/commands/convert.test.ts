@@ -5,20 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
+import { CLI, ROOT, keyferry } from '../support/cli.ts'
 
-const ROOT = join(import.meta.dirname, '../..')
-const CLI = join(ROOT, 'src/cli.ts')
 const scratch = mkdtempSync(join(tmpdir(), 'keyferry-convert-'))
 afterAll(() => rmSync(scratch, { recursive: true }))
-
-function keyferry(args: readonly string[], input = '') {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], {
-    cwd: ROOT,
-    input,
-    encoding: 'utf8',
-  })
-  return { status, stdout, stderr }
-}
 
 interface Report {
   readonly counts: Readonly<Record<string, number>>

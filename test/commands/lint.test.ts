@@ -1,5 +1,4 @@
 /** `keyferry lint` as a user runs it: what it finds, where, how it says so, and its exit codes. */
-import { spawnSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
@@ -11,20 +10,10 @@ import { sarifLog } from '../../src/commands/lint/sarif.ts'
 import { textReport } from '../../src/commands/lint/text.ts'
 import { inspectSpcs } from '../../src/commands/spc-files.ts'
 import { BUILT_IN } from '../../src/providers/registry.ts'
+import { ROOT, keyferry } from '../support/cli.ts'
 
-const ROOT = join(import.meta.dirname, '../..')
-const CLI = join(ROOT, 'src/cli.ts')
 const scratch = mkdtempSync(join(tmpdir(), 'keyferry-lint-'))
 afterAll(() => rmSync(scratch, { recursive: true }))
-
-function keyferry(args: readonly string[], input = '') {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], {
-    cwd: ROOT,
-    input,
-    encoding: 'utf8',
-  })
-  return { status, stdout, stderr }
-}
 
 const OPTIONS: CheckOptions = {
   providers: BUILT_IN.flatMap(({ dialects }) => dialects).sort(),

@@ -2,13 +2,8 @@
 import { isMap, isScalar, LineCounter, parseAllDocuments, type Scalar } from 'yaml'
 import { ConfigError, parseConfig, type LoadedConfig } from '../../config.ts'
 import { placeInScalar, placeOf, type Place, type SourceText } from '../spc-places.ts'
+import type { NamedText } from '../spc-files.ts'
 import type { Finding } from './findings.ts'
-
-/** One file's text under the name that reports give it. */
-export interface CheckedSource {
-  readonly file: string
-  readonly text: string
-}
 
 /** The configuration found in a stream. */
 export interface StreamConfig {
@@ -24,7 +19,7 @@ const NAME = 'keyferry'
 const KEY = 'config.yaml'
 
 /** The first such ConfigMap of the sources; undefined without one. */
-export function streamConfig(sources: readonly CheckedSource[]): StreamConfig | undefined {
+export function streamConfig(sources: readonly NamedText[]): StreamConfig | undefined {
   const [first, ...more] = sources.flatMap(configMaps)
   if (first === undefined) return undefined
   const findings: Finding[] = more.map((one) =>
@@ -64,7 +59,7 @@ interface FoundConfig {
   readonly scalar: Scalar<string>
 }
 
-function configMaps({ file, text }: CheckedSource): FoundConfig[] {
+function configMaps({ file, text }: NamedText): FoundConfig[] {
   // Reading a large stream a second time takes as long as the first.
   if (!text.includes('ConfigMap') || !text.includes(KEY)) return []
   const source: SourceText = { text, lines: new LineCounter() }
