@@ -80,7 +80,7 @@ interface Line {
   openings: number
   /** Code of the failure that opened it first: the text stays the same until it closes. */
   cause: string
-  /** End of `open`, begin of `probing`, end of `ramp`. Milliseconds since the epoch, as all times here. */
+  /** End of `open`, begin of `probing`, end of `ramp`. Milliseconds of the clock handed in, as all times here. */
   at: number
   /** Next call of the ramp. */
   nextAt: number

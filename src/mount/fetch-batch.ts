@@ -2,6 +2,7 @@
  * Owns one fetch of several sources of one store: the endpoint's turn → call → what the answers mean for
  * the cache and for the endpoint → retry within the budgets (design.md section 3).
  */
+import { setTimeout } from 'node:timers/promises'
 import {
   BackendError,
   type Backend,
@@ -186,14 +187,5 @@ function outcomeOf(answers: readonly (Value | BackendError)[]): string {
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done, { once: true })
-    if (signal.aborted) done()
-  })
+  await setTimeout(ms, undefined, { signal }).catch(() => {})
 }

@@ -248,7 +248,8 @@ async function checkPolicy(
   const denied = new Map<number, ObjectFailure>()
   const marks: (readonly PolicyMark[])[] = []
   const warnings = new Set<string>()
-  for (const [index, { source, object }] of plan.outputs.flatMap(objectsOf).entries()) {
+  const objects = plan.outputs.flatMap(objectsOf)
+  for (const [index, { source, object }] of objects.entries()) {
     const addresses = await options.addresses(source)
     // Most fetches need no rule, and a warm mount should not pay for what only rules look at.
     const needsRule = source.name === undefined && (source.identity === 'node' || addresses.length > 0)
@@ -263,7 +264,7 @@ async function checkPolicy(
       denied.set(index, { kind: 'denied', code: 'POLICY_DENIED', message, remedy, object })
     }
   }
-  for (const [index, { source }] of plan.outputs.flatMap(objectsOf).entries())
+  for (const [index, { source }] of objects.entries())
     for (const mark of marks[index] ?? [])
       options.meter.count(METRIC_OF_MARK[mark], { backend: source.backend })
   return { marks, denied, warnings }

@@ -23,7 +23,7 @@ export function sourceKey(source: Source, backend: Backend, caller: Pick<Caller,
 
 /** Equal for two sources that one call of a backend can fetch together. */
 export function batchKey(source: Source): string {
-  return JSON.stringify([source.backend, canonical(source.store), source.identity])
+  return `${endpointKey(source)} ${source.identity}`
 }
 
 /** Equal for two sources of one store: what fails together. */
