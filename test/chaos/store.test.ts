@@ -198,7 +198,7 @@ describe('T29 a store that goes away', () => {
     await kubelet.tick()
     await store.up()
     store.calls.length = 0
-    await kubelet.advance(10_000)
+    await goOnUntil(kubelet, () => kubelet.volumes.every(({ started }) => started !== undefined))
     expectFilled(kubelet)
     expectNobodyTrapped(kubelet)
     expect(store.calls).toEqual(['db'])
